@@ -1,0 +1,81 @@
+package mail
+
+import "time"
+
+// EventType names a fact, as webhooks and the timeline show it.
+type EventType string
+
+// The events of a message.
+const (
+	EventAccepted   EventType = "message.accepted"
+	EventDelivered  EventType = "message.delivered"
+	EventDeferred   EventType = "message.deferred"
+	EventFailover   EventType = "message.failover" // deferred, and the next wish is tried
+	EventFailed     EventType = "message.failed"
+	EventExpired    EventType = "message.expired"
+	EventHeld       EventType = "message.held"
+	EventReleased   EventType = "message.released"
+	EventRetried    EventType = "message.retried" // an operator asked for a try now
+	EventCancelled  EventType = "message.cancelled"
+	EventSuppressed EventType = "message.suppressed"
+	EventDiscarded  EventType = "message.discarded"
+	EventBounced    EventType = "message.bounced"
+	EventDelayed    EventType = "message.delayed"  // late by the clock, whatever the cause
+	EventReported   EventType = "message.reported" // a DSN or notice about it was sent
+)
+
+// Event is an immutable fact about a message. One is written in the same
+// transaction as what it tells of; followers read them in the order of Seq.
+type Event struct {
+	Seq     uint64    `json:"seq" cbor:"1,keyasint"`
+	At      time.Time `json:"at" cbor:"2,keyasint"`
+	Type    EventType `json:"type" cbor:"3,keyasint"`
+	Message ID        `json:"message" cbor:"4,keyasint"`
+	// Recipients are the indices of those it concerns; none means all.
+	Recipients []int       `json:"recipients,omitempty" cbor:"5,keyasint,omitempty"`
+	Accepted   *Acceptance `json:"accepted,omitempty" cbor:"6,keyasint,omitempty"`
+	Attempt    *Attempt    `json:"attempt,omitempty" cbor:"7,keyasint,omitempty"`
+	Next       time.Time   `json:"next,omitzero" cbor:"8,keyasint,omitempty"`
+	Reason     string      `json:"reason,omitempty" cbor:"9,keyasint,omitempty"`
+	Actor      string      `json:"actor,omitempty" cbor:"10,keyasint,omitempty"`   // who did it, for operations
+	Related    string      `json:"related,omitempty" cbor:"11,keyasint,omitempty"` // id of the DSN or notice
+}
+
+// Acceptance is what was known and decided when a message was accepted.
+type Acceptance struct {
+	Client string `json:"client,omitempty" cbor:"1,keyasint,omitempty"` // address of the submitting client
+	Helo   string `json:"helo,omitempty" cbor:"2,keyasint,omitempty"`
+	TLS    string `json:"tls,omitempty" cbor:"3,keyasint,omitempty"`
+	// Policy is what the stages decided, in order.
+	Policy []Ruling `json:"policy,omitempty" cbor:"4,keyasint,omitempty"`
+	// Choices are the methods considered, upstream by upstream, with the reason
+	// for or against each.
+	Choices   []Choice  `json:"choices,omitempty" cbor:"5,keyasint,omitempty"`
+	Alignment Alignment `json:"alignment" cbor:"6,keyasint"`
+}
+
+// Ruling is the outcome of one policy stage.
+type Ruling struct {
+	Package  string   `json:"package" cbor:"1,keyasint"`
+	Decision string   `json:"decision" cbor:"2,keyasint"` // accept, deny, defer, discard, hold, pace
+	Rules    []string `json:"rules,omitempty" cbor:"3,keyasint,omitempty"`
+	Detail   string   `json:"detail,omitempty" cbor:"4,keyasint,omitempty"`
+	Digest   string   `json:"digest,omitempty" cbor:"5,keyasint,omitempty"` // of the policy set
+}
+
+// Choice says whether a method holds at an upstream, and why.
+type Choice struct {
+	Upstream UpstreamID `json:"upstream" cbor:"1,keyasint"`
+	Method   Method     `json:"method" cbor:"2,keyasint"`
+	Holds    bool       `json:"holds" cbor:"3,keyasint"`
+	Chosen   bool       `json:"chosen,omitempty" cbor:"4,keyasint,omitempty"`
+	Why      string     `json:"why" cbor:"5,keyasint"`
+}
+
+// Alignment is what a receiver is expected to conclude about the first wish.
+type Alignment struct {
+	From  string `json:"from" cbor:"1,keyasint"` // domain of the visible From
+	SPF   string `json:"spf" cbor:"2,keyasint"`
+	DKIM  string `json:"dkim" cbor:"3,keyasint"`
+	DMARC string `json:"dmarc" cbor:"4,keyasint"`
+}
