@@ -1,0 +1,330 @@
+package config
+
+import (
+	"bytes"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/agnivade/levenshtein"
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"github.com/santhosh-tekuri/jsonschema/v6/kind"
+
+	"behalf/mail"
+)
+
+//go:embed schema.json
+var schemaText []byte
+
+// Schema is the JSON schema of the configuration file.
+func Schema() []byte { return bytes.Clone(schemaText) }
+
+// source is a configuration text that knows where each of its keys stands.
+type source struct {
+	name string
+	text []byte
+	file *ast.File
+	env  map[string]string // JSON pointer of a value -> the variable that set it
+}
+
+// document parses the text, lays the environment over it and checks the result
+// against the schema.
+func (s *source) document(environ []string) (map[string]any, error) {
+	file, err := parser.ParseBytes(s.text, 0)
+	if err != nil {
+		return nil, s.yamlError(err)
+	}
+	s.file = file
+	doc := map[string]any{}
+	if len(file.Docs) > 1 {
+		return nil, fmt.Errorf("%s: one YAML document is wanted, not %d", s.name, len(file.Docs))
+	}
+	if err := yaml.Unmarshal(s.text, &doc); err != nil {
+		return nil, s.yamlError(err)
+	}
+	if doc, err = asJSON(doc); err != nil {
+		return nil, fmt.Errorf("%s: %w", s.name, err)
+	}
+	tree, err := jsonschema.UnmarshalJSON(bytes.NewReader(schemaText))
+	if err != nil {
+		return nil, fmt.Errorf("the built-in schema: %w", err)
+	}
+	if err := s.overlay(doc, tree.(map[string]any), environ); err != nil {
+		return nil, err
+	}
+	c := jsonschema.NewCompiler()
+	c.AssertFormat()
+	for _, f := range formats() {
+		c.RegisterFormat(f)
+	}
+	if err := c.AddResource("behalf.json", tree); err != nil {
+		return nil, fmt.Errorf("the built-in schema: %w", err)
+	}
+	schema, err := c.Compile("behalf.json")
+	if err != nil {
+		return nil, fmt.Errorf("the built-in schema: %w", err)
+	}
+	err = schema.Validate(doc)
+	var bad *jsonschema.ValidationError
+	if errors.As(err, &bad) {
+		return nil, s.explain(bad, tree.(map[string]any))
+	}
+	return doc, err
+}
+
+// asJSON gives numbers the types that the schema checker knows.
+func asJSON(doc map[string]any) (map[string]any, error) {
+	raw, err := json.Marshal(doc)
+	if err != nil {
+		return nil, err
+	}
+	v, err := jsonschema.UnmarshalJSON(bytes.NewReader(raw))
+	if err != nil {
+		return nil, err
+	}
+	m, ok := v.(map[string]any)
+	if !ok {
+		m = map[string]any{}
+	}
+	return m, nil
+}
+
+func (s *source) yamlError(err error) error {
+	var y yaml.Error
+	if errors.As(err, &y) && y.GetToken() != nil {
+		return fmt.Errorf("%s:%d: %s", s.name, y.GetToken().Position.Line, y.GetMessage())
+	}
+	return fmt.Errorf("%s: %w", s.name, err)
+}
+
+// overlay sets every key that the environment names: BEHALF_LISTEN_SUBMISSION
+// is listen.submission. Lists and mappings are given as YAML flow text.
+func (s *source) overlay(doc, schema map[string]any, environ []string) error {
+	s.env = map[string]string{}
+	vars := map[string]string{}
+	for _, kv := range environ {
+		if k, v, ok := strings.Cut(kv, "="); ok && strings.HasPrefix(k, "BEHALF_") {
+			vars[k] = v
+		}
+	}
+	return s.overlayObject(doc, schema, schema, nil, vars)
+}
+
+func (s *source) overlayObject(doc, schema, root map[string]any, path []string, vars map[string]string) error {
+	props, _ := schema["properties"].(map[string]any)
+	for key, sub := range props {
+		at := append(slices.Clone(path), key)
+		name := "BEHALF_" + strings.ToUpper(strings.Join(at, "_"))
+		subSchema := deref(sub.(map[string]any), root)
+		if text, ok := vars[name]; ok {
+			v, err := envValue(text, subSchema)
+			if err != nil {
+				return fmt.Errorf("environment variable %s: %w", name, err)
+			}
+			doc[key] = v
+			s.env[pointer(at)] = name
+			continue
+		}
+		if subSchema["properties"] == nil {
+			continue
+		}
+		child, ok := doc[key].(map[string]any)
+		if !ok && doc[key] != nil {
+			continue // the schema will say what is wrong with it
+		}
+		if child == nil {
+			child = map[string]any{}
+		}
+		if err := s.overlayObject(child, subSchema, root, at, vars); err != nil {
+			return err
+		}
+		if len(child) > 0 {
+			doc[key] = child
+		}
+	}
+	return nil
+}
+
+// envValue reads a variable as the YAML it would be in the file, but keeps text
+// as text where the schema wants a string.
+func envValue(text string, schema map[string]any) (any, error) {
+	if schema["type"] == "string" {
+		return text, nil
+	}
+	var v any
+	if err := yaml.Unmarshal([]byte(text), &v); err != nil {
+		return nil, fmt.Errorf("%q is not YAML", text)
+	}
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	return jsonschema.UnmarshalJSON(bytes.NewReader(raw))
+}
+
+func deref(schema, root map[string]any) map[string]any {
+	ref, ok := schema["$ref"].(string)
+	if !ok {
+		return schema
+	}
+	defs, _ := root["$defs"].(map[string]any)
+	d, _ := defs[strings.TrimPrefix(ref, "#/$defs/")].(map[string]any)
+	return d
+}
+
+func pointer(path []string) string { return "/" + strings.Join(path, "/") }
+
+// explain turns the deepest finding into one sentence with its place.
+func (s *source) explain(e *jsonschema.ValidationError, root map[string]any) error {
+	for len(e.Causes) > 0 {
+		deepest := e.Causes[0]
+		for _, c := range e.Causes[1:] {
+			if depth(c) > depth(deepest) {
+				deepest = c
+			}
+		}
+		e = deepest
+	}
+	where := s.where(e.InstanceLocation)
+	if k, ok := e.ErrorKind.(*kind.AdditionalProperties); ok {
+		name := k.Properties[0]
+		where = s.where(append(slices.Clone(e.InstanceLocation), name))
+		msg := fmt.Sprintf("%s: unknown key %q", where, strings.Join(append(slices.Clone(e.InstanceLocation), name), "."))
+		if near := nearest(name, schemaAt(root, e.InstanceLocation)); near != "" {
+			msg += fmt.Sprintf("; did you mean %q?", near)
+		}
+		return errors.New(msg)
+	}
+	full := e.Error()
+	if i := strings.LastIndex(full, "': "); i >= 0 {
+		full = full[i+3:]
+	}
+	return fmt.Errorf("%s: %s: %s", where, strings.Join(e.InstanceLocation, "."), full)
+}
+
+func depth(e *jsonschema.ValidationError) int {
+	d := len(e.InstanceLocation)
+	for _, c := range e.Causes {
+		d = max(d, depth(c))
+	}
+	return d
+}
+
+// schemaAt lists the keys that the schema knows at a place.
+func schemaAt(root map[string]any, path []string) []string {
+	at := root
+	for _, p := range path {
+		props, _ := at["properties"].(map[string]any)
+		next, ok := props[p].(map[string]any)
+		if !ok {
+			next, _ = at["items"].(map[string]any)
+		}
+		if at = deref(next, root); at == nil {
+			return nil
+		}
+	}
+	props, _ := at["properties"].(map[string]any)
+	keys := make([]string, 0, len(props))
+	for k := range props {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+func nearest(name string, known []string) string {
+	best, distance := "", 1+len(name)/2
+	for _, k := range known {
+		if d := levenshtein.ComputeDistance(name, k); d < distance {
+			best, distance = k, d
+		}
+	}
+	return best
+}
+
+// where names the place of a value: file:line, or the variable that set it.
+func (s *source) where(path []string) string {
+	for i := len(path); i > 0; i-- {
+		if v := s.env[pointer(path[:i])]; v != "" {
+			return "environment variable " + v
+		}
+		if line := s.line(path[:i]); line > 0 {
+			return s.name + ":" + strconv.Itoa(line)
+		}
+	}
+	return s.name
+}
+
+func (s *source) line(path []string) int {
+	if len(s.file.Docs) == 0 || s.file.Docs[0].Body == nil {
+		return 0
+	}
+	node := ast.Node(s.file.Docs[0].Body)
+	line := 0
+	for _, p := range path {
+		switch n := node.(type) {
+		case *ast.MappingNode:
+			node = nil
+			for _, v := range n.Values {
+				if v.Key.GetToken().Value == p {
+					node, line = v.Value, v.Key.GetToken().Position.Line
+				}
+			}
+		case *ast.MappingValueNode:
+			if node = nil; n.Key.GetToken().Value == p {
+				node, line = n.Value, n.Key.GetToken().Position.Line
+			}
+		case *ast.SequenceNode:
+			i, err := strconv.Atoi(p)
+			if node = nil; err == nil && i < len(n.Values) {
+				node = n.Values[i]
+				line = node.GetToken().Position.Line
+			}
+		default:
+			node = nil
+		}
+		if node == nil {
+			return 0
+		}
+	}
+	return line
+}
+
+// formats are the kinds of text that the schema names and JSON Schema lacks.
+func formats() []*jsonschema.Format {
+	text := func(name string, check func(string) error) *jsonschema.Format {
+		return &jsonschema.Format{Name: name, Validate: func(v any) error {
+			s, ok := v.(string)
+			if !ok {
+				return nil
+			}
+			return check(s)
+		}}
+	}
+	return []*jsonschema.Format{
+		text("domain", func(s string) error { _, err := mail.ParseDomain(s); return err }),
+		text("email", func(s string) error { _, err := mail.ParseAddress(s); return err }),
+		text("ip", func(s string) error { _, err := netip.ParseAddr(s); return err }),
+		text("cidr", func(s string) error { _, err := netip.ParsePrefix(s); return err }),
+		text("duration-go", func(s string) error { _, err := parseDuration(s); return err }),
+		text("hostport", func(s string) error {
+			_, port, err := net.SplitHostPort(s)
+			if err != nil {
+				return errors.New("want host:port")
+			}
+			if n, err := strconv.ParseUint(port, 10, 16); err != nil || n > 65535 {
+				return errors.New("want a port number from 0 to 65535")
+			}
+			return nil
+		}),
+	}
+}
