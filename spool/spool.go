@@ -4,13 +4,11 @@
 package spool
 
 import (
-	"context"
 	"errors"
-	"io"
+	"log/slog"
 	"time"
 
 	"behalf/internal/blob"
-	"behalf/internal/kv"
 	"behalf/mail"
 )
 
@@ -28,6 +26,8 @@ type Stored struct {
 	Body       blob.Ref
 	// Young is the body while it is still in memory, else nil.
 	Young []byte
+
+	buf *buffer // owns Young
 }
 
 // Change is a recipient as it shall be from now on.
@@ -83,8 +83,8 @@ type Options struct {
 	MemoryDraft int64         // largest body kept in memory while it comes in; default 1 MiB
 	MemoryAll   int64         // all such bodies together; default 64 MiB
 	TempDir     string        // where larger ones gather; default os.TempDir
+	// Delays are the ages at which people are told that a message is late;
+	// default 3 minutes, 1 hour, 4 hours. An empty, non-nil slice means never.
+	Delays []time.Duration
+	Log    *slog.Logger // of background work; default discards
 }
-
-var _ = io.EOF
-var _ kv.Store
-var _ context.Context
