@@ -1,0 +1,157 @@
+package kv
+
+import (
+	"bytes"
+	"fmt"
+	"time"
+)
+
+// Row is one change that a commit makes to one key. Engines keep its slices.
+type Row struct {
+	Key, Value []byte
+	Expires    int64 // Unix second at which the row is gone; 0: never
+	Deleted    bool
+}
+
+// Gone reports whether the row is deleted or has outlived its life.
+func (r *Row) Gone() bool {
+	return r.Deleted || r.Expires != 0 && r.Expires <= time.Now().Unix()
+}
+
+// rowOverhead is what a row costs beside its key and value, in bytes; no less
+// than what any engine reckons.
+const rowOverhead = 32
+
+func (r *Row) size() int64 { return int64(len(r.Key)+len(r.Value)) + rowOverhead }
+
+// indexFrom is how many rows are searched one by one before an index pays.
+const indexFrom = 12
+
+// rows is a set of rows, one a key, in the order in which they were first set.
+type rows struct {
+	list  []Row
+	index map[string]int // into list; nil while the list is short
+	bytes int64
+}
+
+func (s *rows) find(key []byte) *Row {
+	if s == nil {
+		return nil
+	}
+	if s.index != nil {
+		if i, ok := s.index[string(key)]; ok {
+			return &s.list[i]
+		}
+		return nil
+	}
+	for i := len(s.list) - 1; i >= 0; i-- {
+		if bytes.Equal(s.list[i].Key, key) {
+			return &s.list[i]
+		}
+	}
+	return nil
+}
+
+func (s *rows) set(r Row) {
+	if old := s.find(r.Key); old != nil {
+		s.bytes += r.size() - old.size()
+		*old = r
+		return
+	}
+	s.list = append(s.list, r)
+	s.bytes += r.size()
+	if s.index != nil {
+		s.index[string(r.Key)] = len(s.list) - 1
+	} else if len(s.list) > indexFrom {
+		s.index = make(map[string]int, 4*indexFrom)
+		for i := range s.list {
+			s.index[string(s.list[i].Key)] = i
+		}
+	}
+}
+
+func (s *rows) merge(from *rows) {
+	for _, r := range from.list {
+		s.set(r)
+	}
+}
+
+// reset empties the set and keeps its room for the next few rows.
+func (s *rows) reset() {
+	clear(s.list)
+	s.list, s.index, s.bytes = s.list[:0], nil, 0
+	if cap(s.list) > 4*indexFrom {
+		s.list = nil
+	}
+}
+
+// overlay is the Writer of one function: its own writes over those of the
+// batch, over those being synced, over the engine.
+type overlay struct {
+	own    rows
+	batch  *rows
+	synced *rows // being synced; may be nil
+	base   Base
+	limits *Limits
+	err    error // the first refusal; it fails the function even if ignored
+	used   bool  // false once the function returned
+}
+
+func (o *overlay) Get(key []byte) ([]byte, error) {
+	if !o.used {
+		return nil, errStale
+	}
+	for _, set := range [...]*rows{&o.own, o.batch, o.synced} {
+		if r := set.find(key); r != nil {
+			if r.Gone() {
+				return nil, ErrNotFound
+			}
+			return r.Value, nil
+		}
+	}
+	if len(key) == 0 || len(key) > MaxKey {
+		return nil, ErrNotFound
+	}
+	return o.base.Get(key)
+}
+
+func (o *overlay) Put(key, value []byte) error { return o.set(key, value, Row{}) }
+
+func (o *overlay) Delete(key []byte) error { return o.set(key, nil, Row{Deleted: true}) }
+
+func (o *overlay) PutFor(key, value []byte, life time.Duration) error {
+	if life <= 0 {
+		return o.refuse(fmt.Errorf("kv: put %q for %v: a life must be longer than nothing", key, life))
+	}
+	end := time.Now().Add(life + time.Second - 1).Unix() // never shorter than asked
+	return o.set(key, value, Row{Expires: end})
+}
+
+func (o *overlay) set(key, value []byte, r Row) error {
+	switch {
+	case !o.used:
+		return errStale
+	case o.err != nil:
+		return o.err
+	case len(key) == 0 || len(key) > MaxKey:
+		return o.refuse(fmt.Errorf("kv: a key has 1 to %d bytes, not %d", MaxKey, len(key)))
+	case len(o.limits.Reserved) > 0 && bytes.HasPrefix(key, o.limits.Reserved):
+		return o.refuse(fmt.Errorf("kv: keys that begin with %q belong to the engine", o.limits.Reserved))
+	case len(value) > MaxValue:
+		return o.refuse(fmt.Errorf("kv: a value of %d bytes is over %d: %w", len(value), MaxValue, ErrTooBig))
+	}
+	buf := make([]byte, len(key)+len(value)) // the caller may use its slices again
+	copy(buf, key)
+	copy(buf[len(key):], value)
+	r.Key, r.Value = buf[:len(key):len(key)], buf[len(key):]
+	o.own.set(r)
+	if !o.limits.fits(len(o.own.list), o.own.bytes) {
+		return o.refuse(ErrTooBig)
+	}
+	return nil
+}
+
+func (o *overlay) refuse(err error) error {
+	o.err = err
+	return err
+}
