@@ -1,0 +1,112 @@
+package header
+
+import (
+	"errors"
+	"mime"
+	netmail "net/mail"
+	"strings"
+	"time"
+)
+
+// ValidMessageID reports whether s is one message identifier with its brackets
+// (RFC 5322, section 3.6.4), in the loose form that is met in practice: any
+// printable text with an @ in it.
+func ValidMessageID(s string) bool {
+	if len(s) < 5 || len(s) > lineMost-len("Message-ID: ") || s[0] != '<' || s[len(s)-1] != '>' {
+		return false
+	}
+	in := s[1 : len(s)-1]
+	for i := range len(in) {
+		if in[i] <= ' ' || in[i] == 0x7f || in[i] == '<' || in[i] == '>' {
+			return false
+		}
+	}
+	at := strings.LastIndexByte(in, '@')
+	return at > 0 && at < len(in)-1
+}
+
+// ParseDate reads the value of a Date field (RFC 5322, section 3.3).
+func ParseDate(s string) (time.Time, error) {
+	t, err := netmail.ParseDate(s)
+	if err != nil {
+		return time.Time{}, errors.New(`not a date; want for example "Tue, 3 Nov 2026 09:00:00 +0100"`)
+	}
+	return t, nil
+}
+
+// FormatDate is t as the value of a Date field, in its own zone.
+func FormatDate(t time.Time) string { return t.Format("Mon, 02 Jan 2006 15:04:05 -0700") }
+
+// ContentType takes a Content-Type or Content-Disposition value apart (RFC
+// 2045, section 5.1; RFC 2231): the media type in lower case, and parameters by
+// lower-case name. Malformed values give what can be read of them.
+func ContentType(value string) (media string, params map[string]string) {
+	value = Unfold(value)
+	if media, params, err := mime.ParseMediaType(value); err == nil {
+		return media, params
+	}
+	parts := splitParams(value)
+	media = strings.ToLower(strings.Trim(parts[0], " \t"))
+	params = make(map[string]string, len(parts)-1)
+	for _, part := range parts[1:] {
+		name, v, ok := strings.Cut(part, "=")
+		name = strings.ToLower(strings.Trim(name, " \t"))
+		if _, dup := params[name]; !ok || dup || name == "" {
+			continue
+		}
+		params[name] = unquote(strings.Trim(v, " \t"))
+	}
+	return media, params
+}
+
+// splitParams splits at semicolons outside quoted strings.
+func splitParams(s string) []string {
+	var parts []string
+	quoted, start := false, 0
+	for i := 0; i < len(s); i++ {
+		switch {
+		case s[i] == '\\' && quoted:
+			i++
+		case s[i] == '"':
+			quoted = !quoted
+		case s[i] == ';' && !quoted:
+			parts = append(parts, s[start:i])
+			start = i + 1
+		}
+	}
+	return append(parts, s[start:])
+}
+
+func unquote(s string) string {
+	if !strings.HasPrefix(s, `"`) {
+		if i := strings.IndexAny(s, " \t("); i >= 0 {
+			s = s[:i]
+		}
+		return s
+	}
+	p := lexer{s: s}
+	v, err := p.quoted()
+	if err != nil {
+		return strings.Trim(s, `"`)
+	}
+	return v
+}
+
+// Sealed reports whether the header says multipart/signed or encrypted (RFC
+// 1847): content that must not be re-encoded.
+func (h Header) Sealed() bool {
+	media, _ := ContentType(h.Get("Content-Type"))
+	return IsSealed(media)
+}
+
+// IsSealed is Sealed for a media type.
+func IsSealed(media string) bool {
+	return media == "multipart/signed" || media == "multipart/encrypted"
+}
+
+// IsMultipart reports whether a Content-Type value begins with multipart/, at
+// less cost than [ContentType].
+func IsMultipart(value string) bool {
+	const prefix = "multipart/"
+	return len(value) > len(prefix) && strings.EqualFold(value[:len(prefix)], prefix)
+}
