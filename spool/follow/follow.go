@@ -1,42 +1,187 @@
 // Package follow runs named followers of the event feed.
+//
+// A follower turns events into rows, each batch of events with the follower's
+// cursor in one transaction, so that the effect of an event is there exactly
+// once, whatever crashes. It does no network I/O: what must leave the machine
+// is written as work for a worker. An event is never skipped: while a handler
+// fails, its follower stands still, and Lag tells.
 package follow
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"log/slog"
+	"sync/atomic"
+	"time"
 
 	"behalf/internal/kv"
 	"behalf/mail"
 	"behalf/spool"
 )
 
-// Handler turns events into rows.
+// Handler turns events into rows. It runs inside the transaction, so it must
+// do no I/O and may be run again with the same events.
 type Handler func(w kv.Writer, events []mail.Event) error
 
 // Options of a follower; the zero value works.
 type Options struct {
-	Log *slog.Logger
+	Batch int          // events in one transaction; default 256
+	Log   *slog.Logger // default discards
 }
+
+// The back-off after an error.
+const (
+	firstWait = 100 * time.Millisecond
+	lastWait  = 30 * time.Second
+)
 
 // Follower runs one handler from its saved cursor.
-type Follower struct{}
-
-// New makes a follower; Run starts it.
-func New(sp *spool.Spool, st kv.Store, name string, handle Handler, o Options) *Follower {
-	return &Follower{}
+type Follower struct {
+	sp     *spool.Spool
+	st     kv.Store
+	name   string
+	handle Handler
+	batch  int
+	log    *slog.Logger
+	next   atomic.Uint64 // first event not handled; 0: not known yet
 }
 
-// Prepare saves the starting cursor of a new follower.
-func (f *Follower) Prepare(ctx context.Context) error { return errors.New("follow: being built") }
-
-// Run follows until ctx ends.
-func (f *Follower) Run(ctx context.Context) error { return errors.New("follow: being built") }
-
-// Lag is how many events wait to be handled.
-func (f *Follower) Lag() uint64 { return 0 }
+// New makes a follower. Its name is that of its cursor: two that run at a time
+// must differ. New starts nothing.
+func New(sp *spool.Spool, st kv.Store, name string, handle Handler, o Options) *Follower {
+	if o.Batch <= 0 {
+		o.Batch = 256
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Follower{sp: sp, st: st, name: name, handle: handle, batch: o.Batch, log: o.Log.With("follower", name)}
+}
 
 // Run is New and Run.
 func Run(ctx context.Context, sp *spool.Spool, st kv.Store, name string, handle Handler, o Options) error {
 	return New(sp, st, name, handle, o).Run(ctx)
+}
+
+// Prepare finds the cursor. A follower that has none begins with the next
+// event; that is saved at once, so nothing is missed from then on. Call it
+// before the doors open; Run does what was not done.
+func (f *Follower) Prepare(ctx context.Context) error {
+	if f.next.Load() != 0 {
+		return nil
+	}
+	var next uint64
+	err := f.st.View(ctx, func(r kv.Reader) (err error) {
+		next, err = readCursor(r.Get(f.sp.Cursor(f.name)))
+		return err
+	})
+	if errors.Is(err, kv.ErrNotFound) {
+		next = f.sp.Stats().LastEvent + 1
+		err = f.sp.Update(ctx, func(w kv.Writer) error { return f.save(w, next) })
+	}
+	if err != nil {
+		return fmt.Errorf("follower %s: find its cursor: %w", f.name, err)
+	}
+	f.next.Store(next)
+	f.sp.Following(f.name, next)
+	return nil
+}
+
+// Run handles events until ctx ends. Errors are logged and what failed is
+// tried again, in smaller batches; the store's failure ends it.
+func (f *Follower) Run(ctx context.Context) error {
+	defer f.sp.NotFollowing(f.name)
+	wait, batch := time.Duration(0), f.batch
+	for ctx.Err() == nil {
+		changed := f.sp.Changed()
+		n, err := f.step(ctx, batch)
+		switch {
+		case err == nil && n > 0:
+			wait, batch = 0, min(2*batch, f.batch)
+		case err == nil:
+			select {
+			case <-changed:
+			case <-ctx.Done():
+			}
+		case ctx.Err() != nil:
+		default:
+			batch = max(1, batch/2)
+			wait = min(max(2*wait, firstWait), lastWait)
+			f.log.Error("events could not be handled; trying again", "err", err, "next", f.next.Load(), "lag", f.Lag(), "wait", wait)
+			if err := f.pause(ctx, wait); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// pause waits, but not for a store that has failed.
+func (f *Follower) pause(ctx context.Context, wait time.Duration) error {
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	case <-f.st.Failed():
+		return fmt.Errorf("follower %s: the store has failed", f.name)
+	}
+	return nil
+}
+
+// step handles one batch and tells how many events were in it.
+func (f *Follower) step(ctx context.Context, batch int) (int, error) {
+	if err := f.Prepare(ctx); err != nil {
+		return 0, err
+	}
+	from := f.next.Load()
+	events, next, err := f.sp.Events(ctx, from, batch)
+	if err != nil || len(events) == 0 {
+		return 0, err
+	}
+	err = f.sp.Update(ctx, func(w kv.Writer) error {
+		at, err := readCursor(w.Get(f.sp.Cursor(f.name)))
+		if err != nil {
+			return err
+		}
+		if at != from {
+			return fmt.Errorf("the cursor moved from %d to %d: two followers have this name", from, at)
+		}
+		if err := f.handle(w, events); err != nil {
+			return err
+		}
+		return f.save(w, next)
+	})
+	if err != nil {
+		return 0, err
+	}
+	f.next.Store(next)
+	f.sp.Following(f.name, next)
+	return len(events), nil
+}
+
+// Lag is how many event numbers wait to be handled; after a restart the unused
+// rest of a reserved block may be counted until the next event.
+func (f *Follower) Lag() uint64 {
+	next, end := f.next.Load(), f.sp.Stats().LastEvent+1
+	if next == 0 || next >= end {
+		return 0
+	}
+	return end - next
+}
+
+func (f *Follower) save(w kv.Writer, next uint64) error {
+	return w.Put(f.sp.Cursor(f.name), binary.BigEndian.AppendUint64(nil, next))
+}
+
+func readCursor(b []byte, err error) (uint64, error) {
+	if err != nil {
+		return 0, err
+	}
+	if len(b) != 8 {
+		return 0, fmt.Errorf("a cursor of %d octets", len(b))
+	}
+	return binary.BigEndian.Uint64(b), nil
 }

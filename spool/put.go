@@ -1,0 +1,257 @@
+package spool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"behalf/internal/blob"
+	"behalf/internal/kv"
+	"behalf/mail"
+)
+
+// Put accepts a message: it syncs the body and then writes everything else in
+// one transaction, extra's writes included. When it returns nil the message
+// would survive a power cut: this is the instant of acceptance. On an error
+// nothing was accepted and the draft is still the caller's, except when the
+// store has failed ([kv.Store] Failed): then the outcome is unknown.
+//
+// Put fills in what is missing (state, lane and first time of a recipient,
+// from the first wish), brings times to the millisecond, and from then on owns
+// m and rs. extra runs inside the transaction, before the spool's own writes;
+// it may run again, and its error is returned as it is.
+func (s *Spool) Put(ctx context.Context, d *Draft, m *mail.Message, rs []mail.Recipient, acc *mail.Acceptance, extra func(kv.Writer) error) (*Stored, error) {
+	p, err := s.prepare(m, rs, acc)
+	if err != nil {
+		return nil, err
+	}
+	s.coming.Store(m.ID, nil)
+	defer s.coming.Delete(m.ID)
+	ref, err := s.bodies.Put(ctx, blob.Owner(m.ID), d)
+	if err != nil {
+		return nil, fmt.Errorf("spool: store body: %w", err)
+	}
+	p.head.Body = ref
+	known := true // that nothing was committed, should there be an error
+	err = s.update(ctx, func(t *tx) error {
+		known = true
+		if extra != nil {
+			if err := extra(t.w); err != nil {
+				return err
+			}
+		}
+		if err := t.put(p); err != nil {
+			return err
+		}
+		known = false
+		return nil
+	})
+	if err != nil {
+		if known || errors.Is(err, kv.ErrTooBig) {
+			s.bodies.Delete(blob.Owner(m.ID), ref)
+		}
+		return nil, fmt.Errorf("spool: put %s: %w", m.ID, err)
+	}
+	st := &Stored{Message: m, Recipients: rs, Body: ref}
+	if b, ok := d.Bytes(); ok {
+		st.Young, st.buf = b, d.hand()
+	} else {
+		d.Discard()
+	}
+	return st, nil
+}
+
+// Release gives the memory of a young body back; Young must not be used after.
+// It may be called again.
+func (st *Stored) Release() {
+	st.buf.put()
+	st.buf, st.Young = nil, nil
+}
+
+// prepared is a message ready to be written, but for what only the
+// transaction knows.
+type prepared struct {
+	id      mail.ID
+	head    head
+	message []byte
+	chunks  [][]byte
+	event   []byte
+	due     [][]byte
+}
+
+func (s *Spool) prepare(m *mail.Message, rs []mail.Recipient, acc *mail.Acceptance) (*prepared, error) {
+	if err := s.check(m, rs); err != nil {
+		return nil, err
+	}
+	for _, t := range []*time.Time{&m.Accepted, &m.NotBefore, &m.Expires} {
+		if !t.IsZero() {
+			*t = t.Truncate(time.Millisecond).UTC()
+		}
+	}
+	base := m.Accepted
+	if m.NotBefore.After(base) {
+		base = m.NotBefore
+	}
+	p := &prepared{id: m.ID, head: head{Total: len(rs), Base: millis(base), Expires: millis(m.Expires)}}
+	var err error
+	for k := 0; k*chunkSize < len(rs); k++ {
+		if err = s.prepareChunk(p, m, base, rs[k*chunkSize:min(len(rs), (k+1)*chunkSize)], k); err != nil {
+			return nil, err
+		}
+	}
+	if p.head.Tally.unfinished() == 0 {
+		p.head.Done = millis(m.Accepted)
+	}
+	if p.message, err = s.codec.encode("message", m); err != nil {
+		return nil, err
+	}
+	p.event, err = s.encodeEvent(&mail.Event{At: m.Accepted, Type: mail.EventAccepted, Message: m.ID, Accepted: acc})
+	return p, err
+}
+
+func (s *Spool) check(m *mail.Message, rs []mail.Recipient) error {
+	switch {
+	case m.ID.Partition() != uint16(s.p):
+		return fmt.Errorf("spool: put %s: it belongs to partition %d, not %d", m.ID, m.ID.Partition(), s.p)
+	case m.ID.Tenant() != m.Tenant:
+		return fmt.Errorf("spool: put %s: the id is of tenant %d, the message of %d", m.ID, m.ID.Tenant(), m.Tenant)
+	case len(rs) == 0 || len(rs) > MaxRecipients:
+		return fmt.Errorf("spool: put %s: %d recipients; want 1 to %d", m.ID, len(rs), MaxRecipients)
+	case m.Accepted.IsZero():
+		return fmt.Errorf("spool: put %s: no time of acceptance", m.ID)
+	}
+	return nil
+}
+
+func (s *Spool) prepareChunk(p *prepared, m *mail.Message, base time.Time, rs []mail.Recipient, k int) error {
+	for i := range rs {
+		r := &rs[i]
+		if r.State == "" {
+			r.State = mail.Queued
+		}
+		if r.Lane == "" && r.Wish < len(m.Wishes) {
+			r.Lane = mail.LaneFor(m.Wishes[r.Wish].Upstream, r.Address.Domain, m.Stream)
+		}
+		switch {
+		case r.State == mail.Queued && r.Next.IsZero():
+			r.Next = base
+		case r.State.Final() && r.Done.IsZero():
+			r.Done = m.Accepted
+		}
+		if err := normal(r); err != nil {
+			return fmt.Errorf("spool: put %s: recipient %d: %w", m.ID, k*chunkSize+i, err)
+		}
+		p.head.Tally.add(r, 1)
+	}
+	for _, d := range dueOf(rs, nil) {
+		p.due = append(p.due, keyDue(m.ID, d.lane, d.next, k))
+	}
+	p.head.setRelease(k, rs)
+	b, err := s.codec.encode("recipients", rs)
+	p.chunks = append(p.chunks, b)
+	return err
+}
+
+// normal brings a recipient into the form that is stored, or says why it
+// cannot be.
+func normal(r *mail.Recipient) error {
+	if place(r.Shown()) < 0 {
+		return fmt.Errorf("no such state %q", r.State)
+	}
+	if r.State == mail.Queued && (r.Lane == "" || len(r.Lane) > maxLane || strings.IndexByte(string(r.Lane), 0) >= 0) {
+		return fmt.Errorf("bad lane %q", r.Lane)
+	}
+	for _, t := range []*time.Time{&r.Next, &r.Trouble, &r.Done} {
+		if !t.IsZero() {
+			*t = t.Truncate(time.Millisecond).UTC()
+		}
+	}
+	r.Last = cutFailure(r.Last)
+	return nil
+}
+
+// put writes a prepared message.
+func (t *tx) put(p *prepared) error {
+	key := keyMessage(p.id)
+	switch _, err := t.w.Get(key); {
+	case err == nil:
+		return errors.New("a message with this id exists")
+	case !errors.Is(err, kv.ErrNotFound):
+		return err
+	}
+	seq, err := t.event(p.event)
+	if err != nil {
+		return err
+	}
+	h := p.head
+	h.Events = addEvents(nil, seq)
+	if err := t.setTimer(p.id, &h); err != nil {
+		return err
+	}
+	if err := t.putHead(p.id, &h, p.chunks[0]); err != nil {
+		return err
+	}
+	if err := t.w.Put(key, p.message); err != nil {
+		return err
+	}
+	for k, b := range p.chunks[1:] {
+		if err := t.w.Put(keyRecipients(p.id, k+1), b); err != nil {
+			return err
+		}
+	}
+	for _, d := range p.due {
+		if err := t.w.Put(d, nil); err != nil {
+			return err
+		}
+	}
+	t.delta.Messages++
+	t.count(&h, &tally{}, &h.Tally)
+	return nil
+}
+
+// due is a place in the due index, within one chunk of one message.
+type due struct {
+	lane mail.Lane
+	next int64
+}
+
+// dueOf appends to out where the recipients of a chunk stand in the due index.
+func dueOf(rs []mail.Recipient, out []due) []due {
+next:
+	for i := range rs {
+		if rs[i].State != mail.Queued {
+			continue
+		}
+		d := due{rs[i].Lane, millis(rs[i].Next)}
+		for _, o := range out {
+			if o == d {
+				continue next
+			}
+		}
+		out = append(out, d)
+	}
+	return out
+}
+
+// setRelease notes when the first held recipient of chunk k frees itself.
+func (h *head) setRelease(k int, rs []mail.Recipient) {
+	var first int64
+	for i := range rs {
+		if at := millis(rs[i].Next); rs[i].State == mail.Held && at != 0 && (first == 0 || at < first) {
+			first = at
+		}
+	}
+	for i := range h.Releases {
+		if h.Releases[i].Chunk == k {
+			if h.Releases[i].At = first; first == 0 {
+				h.Releases = append(h.Releases[:i], h.Releases[i+1:]...)
+			}
+			return
+		}
+	}
+	if first != 0 {
+		h.Releases = append(h.Releases, release{Chunk: k, At: first})
+	}
+}

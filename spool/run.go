@@ -1,0 +1,150 @@
+package spool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"behalf/internal/blob"
+	"behalf/internal/kv"
+	"behalf/mail"
+)
+
+// tick is how often Run looks for what retention has ended.
+const tick = time.Minute
+
+// retained is how many timers of retention are read at once.
+const retained = 512
+
+// Run ends the retention of bodies and messages and reclaims the space of dead
+// bodies, until ctx ends. Its errors are logged and tried again.
+func (s *Spool) Run(ctx context.Context) error {
+	t := time.NewTicker(tick)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.st.Failed():
+			return errors.New("spool: the store has failed")
+		case <-s.kick:
+			// What was appended in transactions of others is on stable storage
+			// when this empty one is.
+			if err := s.update(ctx, func(*tx) error { return nil }); err != nil && ctx.Err() == nil {
+				s.o.Log.Error("events could not be published", "err", err)
+			}
+		case <-t.C:
+			if err := s.Tidy(ctx); err != nil && ctx.Err() == nil {
+				s.o.Log.Error("the spool could not be tidied; it is tried again", "err", err)
+			}
+		}
+	}
+}
+
+// Tidy is one round of what Run does: it drops what has been kept long enough
+// and reclaims space.
+func (s *Spool) Tidy(ctx context.Context) error {
+	return errors.Join(s.retire(ctx), s.sweep(ctx), s.saveMarks(ctx), s.Reclaim(ctx))
+}
+
+// retire drops bodies and messages that are due, page by page.
+func (s *Spool) retire(ctx context.Context) error {
+	now := time.Now()
+	var behind *Timer
+	for {
+		due, err := s.timers(ctx, classRetention, now, behind, retained)
+		if err != nil || len(due) == 0 {
+			return err
+		}
+		var bodies, whole []mail.ID
+		for _, t := range due {
+			if t.What == TimerBody {
+				bodies = append(bodies, t.ID)
+			} else {
+				whole = append(whole, t.ID)
+			}
+		}
+		if err := errors.Join(s.DropBody(ctx, bodies), s.Purge(ctx, whole)); err != nil && !errors.Is(err, ErrBusy) {
+			return err
+		}
+		behind = &due[len(due)-1]
+	}
+}
+
+func (s *Spool) sweep(ctx context.Context) error {
+	before := time.Now().Add(-s.o.KeepEvents).UnixMilli()
+	for {
+		done, err := s.sweepFeed(ctx, before)
+		if done || err != nil {
+			return err
+		}
+	}
+}
+
+// saveMarks persists the low-water marks of the timer index, so that a restart
+// does not begin with all graves.
+func (s *Spool) saveMarks(ctx context.Context) error {
+	var moved [classes]int64
+	for class := range moved {
+		moved[class] = s.marks[class].Load()
+	}
+	if moved == s.saved {
+		return nil
+	}
+	err := s.update(ctx, func(t *tx) error {
+		for class, to := range moved {
+			if err := putMark(s.p, t.w, markName(byte(class)), to); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err == nil {
+		s.saved = moved
+	}
+	return err
+}
+
+// Reclaim frees the space of dead bodies once.
+func (s *Spool) Reclaim(ctx context.Context) error {
+	alive := func(o blob.Owner, ref blob.Ref) (bool, error) {
+		// A body comes before its message: what is on its way lives.
+		if _, coming := s.coming.Load(mail.ID(o)); coming {
+			return true, nil
+		}
+		live := false
+		err := s.st.View(ctx, func(r kv.Reader) error {
+			h, _, err := s.head(r, mail.ID(o))
+			if errors.Is(err, ErrNotFound) {
+				return nil
+			}
+			live = !h.Gone && h.Body == ref
+			return err
+		})
+		return live, err
+	}
+	move := func(o blob.Owner, from, to blob.Ref) (moved bool, err error) {
+		id := mail.ID(o)
+		if _, coming := s.coming.Load(id); coming {
+			return false, fmt.Errorf("message %s is just coming in", id)
+		}
+		err = s.update(ctx, func(t *tx) error {
+			moved = false
+			h, rest, err := t.head(id)
+			if errors.Is(err, ErrNotFound) || err == nil && (h.Gone || h.Body != from) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			h.Body, moved = to, true
+			return t.putHead(id, &h, rest)
+		})
+		return moved, err
+	}
+	if err := s.bodies.Reclaim(ctx, alive, move); err != nil {
+		return fmt.Errorf("spool: reclaim: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,299 @@
+package spool
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"behalf/mail"
+)
+
+// Settle writes an outcome with the next batch, at most a few milliseconds
+// later, and calls done from the committer: done must not block. A final state
+// never changes, but for delivered to bounced: changes that would do so are
+// left out, and the events that tell of nothing else with them.
+//
+// ErrNotFound means that the message was purged. Any other error means that
+// nothing was written.
+func (s *Spool) Settle(o Outcome, done func(error)) {
+	p, err := s.prepareOutcome(&o)
+	if err != nil {
+		done(err)
+		return
+	}
+	s.later(func(t *tx) error { return t.settle(p) }, done)
+}
+
+// The bounds of a transaction of SettleNow.
+const (
+	groupOutcomes = 128
+	groupChanges  = 512
+)
+
+// SettleNow writes outcomes and waits until they are on stable storage: one
+// transaction for each group of them, in order. Messages that were purged are
+// passed over; the error tells of them. After any other error, the outcomes of
+// that group and those behind it were not written.
+func (s *Spool) SettleNow(ctx context.Context, os []Outcome) error {
+	var missing error
+	for len(os) > 0 {
+		n, changes := 0, 0
+		for n < len(os) && n < groupOutcomes && (n == 0 || changes+len(os[n].Changes) <= groupChanges) {
+			changes += len(os[n].Changes)
+			n++
+		}
+		gone, err := s.settleGroup(ctx, os[:n])
+		if err != nil {
+			return err
+		}
+		missing = errors.Join(missing, gone)
+		os = os[n:]
+	}
+	return missing
+}
+
+func (s *Spool) settleGroup(ctx context.Context, os []Outcome) (missing, err error) {
+	ps := make([]*settling, len(os))
+	for i := range os {
+		if ps[i], err = s.prepareOutcome(&os[i]); err != nil {
+			return nil, err
+		}
+	}
+	err = s.update(ctx, func(t *tx) error {
+		missing = nil
+		for _, p := range ps {
+			switch err := t.settle(p); {
+			case errors.Is(err, ErrNotFound):
+				missing = errors.Join(missing, err)
+			case err != nil:
+				return err
+			}
+		}
+		return nil
+	})
+	return missing, err
+}
+
+// settling is an outcome made ready outside of the committer.
+type settling struct {
+	id      mail.ID
+	changes []Change // by index
+	events  []mail.Event
+	encoded [][]byte // the events
+}
+
+func (s *Spool) prepareOutcome(o *Outcome) (*settling, error) {
+	if o.ID.Partition() != uint16(s.p) {
+		return nil, fmt.Errorf("spool: settle %s: it belongs to partition %d, not %d: %w", o.ID, o.ID.Partition(), s.p, ErrNotFound)
+	}
+	p := &settling{id: o.ID, changes: slices.Clone(o.Changes), events: slices.Clone(o.Events)}
+	for i := range p.changes {
+		c := &p.changes[i]
+		r := &c.Recipient
+		if r.State.Final() && r.Done.IsZero() {
+			r.Done = time.Now()
+		}
+		if r.State == mail.Queued && r.Next.IsZero() {
+			r.Next = time.Now()
+		}
+		if err := normal(r); err != nil {
+			return nil, fmt.Errorf("spool: settle %s: recipient %d: %w", o.ID, c.Index, err)
+		}
+	}
+	slices.SortStableFunc(p.changes, func(a, b Change) int { return cmp.Compare(a.Index, b.Index) })
+	for i := range p.events {
+		p.events[i].Message = o.ID
+		b, err := s.encodeEvent(&p.events[i])
+		if err != nil {
+			return nil, fmt.Errorf("spool: settle %s: %w", o.ID, err)
+		}
+		p.encoded = append(p.encoded, b)
+	}
+	return p, nil
+}
+
+// allowed is the rule that nothing final changes. What may happen to the
+// others is decided by who settles: an outcome beats a hold that came later.
+func allowed(from, to mail.State) bool {
+	if from.Final() {
+		return from == mail.Delivered && to == mail.Bounced
+	}
+	return to != mail.Bounced
+}
+
+// settle applies one outcome. It writes nothing before it knows that the
+// message is there.
+func (t *tx) settle(p *settling) error {
+	h, first, err := t.head(p.id)
+	if err != nil {
+		return fmt.Errorf("spool: settle %s: %w", p.id, err)
+	}
+	before := h.Tally
+	var ignored []int
+	for rest := p.changes; len(rest) > 0; {
+		k := rest[0].Index / chunkSize
+		n := 1
+		for n < len(rest) && rest[n].Index/chunkSize == k {
+			n++
+		}
+		if first, ignored, err = t.settleChunk(p.id, &h, k, rest[:n], first, ignored); err != nil {
+			return fmt.Errorf("spool: settle %s: %w", p.id, err)
+		}
+		rest = rest[n:]
+	}
+	wrote, err := t.settleEvents(p, &h, ignored)
+	if err != nil {
+		return err
+	}
+	if !wrote && len(ignored) == len(p.changes) {
+		return nil
+	}
+	if err := t.setTimer(p.id, &h); err != nil {
+		return err
+	}
+	t.count(&h, &before, &h.Tally)
+	return t.putHead(p.id, &h, first)
+}
+
+// settleChunk applies changes to one chunk. first is the encoded chunk 0,
+// which the caller writes with the head.
+func (t *tx) settleChunk(id mail.ID, h *head, k int, changes []Change, first []byte, ignored []int) ([]byte, []int, error) {
+	last := changes[len(changes)-1].Index
+	if changes[0].Index < 0 || last >= h.Total {
+		return nil, nil, fmt.Errorf("recipient %d of %d", last, h.Total)
+	}
+	old := first
+	if k > 0 {
+		var err error
+		if old, err = t.w.Get(keyRecipients(id, k)); err != nil {
+			return nil, nil, err
+		}
+	}
+	rs, err := t.s.codec.decodeRecipients(old)
+	if err != nil {
+		return nil, nil, err
+	}
+	var room [8]due
+	before := dueOf(rs, room[:0])
+	applied := 0
+	for _, c := range changes {
+		i := c.Index - k*chunkSize
+		if i >= len(rs) {
+			return nil, nil, fmt.Errorf("row %d has %d recipients", k, len(rs))
+		}
+		if !h.change(&rs[i], c.Recipient) {
+			ignored = append(ignored, c.Index)
+			continue
+		}
+		applied++
+	}
+	if applied == 0 {
+		return first, ignored, nil
+	}
+	h.setRelease(k, rs)
+	if err := t.moveDue(id, k, before, dueOf(rs, nil)); err != nil {
+		return nil, nil, err
+	}
+	b, err := t.s.codec.encode("recipients", rs)
+	if err != nil {
+		return nil, nil, err
+	}
+	if k == 0 {
+		return b, ignored, nil
+	}
+	return first, ignored, t.w.Put(keyRecipients(id, k), b)
+}
+
+// change makes r what it shall be, if it may; who it is stays as accepted.
+func (h *head) change(r *mail.Recipient, to mail.Recipient) bool {
+	if !allowed(r.State, to.State) {
+		return false
+	}
+	to.Address, to.ORcpt, to.Notify = r.Address, r.ORcpt, r.Notify
+	h.Tally.add(r, -1)
+	h.Tally.add(&to, 1)
+	if to.State.Final() && !r.State.Final() {
+		h.Done = max(h.Done, millis(to.Done))
+	}
+	*r = to
+	return true
+}
+
+// moveDue brings the due index from before to now.
+func (t *tx) moveDue(id mail.ID, k int, before, now []due) error {
+	for _, d := range before {
+		if !slices.Contains(now, d) {
+			if err := t.w.Delete(keyDue(id, d.lane, d.next, k)); err != nil {
+				return err
+			}
+		}
+	}
+	for _, d := range now {
+		if !slices.Contains(before, d) {
+			if err := t.w.Put(keyDue(id, d.lane, d.next, k), nil); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// settleEvents writes the events that tell of something that happened.
+func (t *tx) settleEvents(p *settling, h *head, ignored []int) (wrote bool, err error) {
+	for i := range p.events {
+		e, b := p.events[i], p.encoded[i]
+		if len(ignored) > 0 {
+			if !stillTrue(&e, p.changes, ignored) {
+				continue
+			}
+			if b, err = t.s.encodeEvent(&e); err != nil {
+				return wrote, err
+			}
+		}
+		seq, err := t.event(b)
+		if err != nil {
+			return wrote, err
+		}
+		wrote = true
+		h.Events = addEvents(h.Events, seq)
+		if e.Type == mail.EventDelayed {
+			h.told(&e, t.s.o.Delays)
+		}
+	}
+	return wrote, nil
+}
+
+// stillTrue leaves those recipients out of e whose change was ignored, and
+// reports whether any is left.
+func stillTrue(e *mail.Event, changes []Change, ignored []int) bool {
+	about := e.Recipients
+	if len(about) == 0 {
+		for _, c := range changes {
+			about = append(about, c.Index)
+		}
+	}
+	var left []int
+	for _, i := range about {
+		if !slices.Contains(ignored, i) {
+			left = append(left, i)
+		}
+	}
+	e.Recipients = left
+	return len(left) > 0
+}
+
+// told notes that people know of the delay, so that after an outage they hear
+// of it once.
+func (h *head) told(e *mail.Event, delays []time.Duration) {
+	h.Told++
+	at := millis(e.At)
+	if at == 0 {
+		at = time.Now().UnixMilli()
+	}
+	for h.Told < len(delays) && h.Base+delays[h.Told].Milliseconds() <= at {
+		h.Told++
+	}
+}
