@@ -1,0 +1,41 @@
+# make run    build, start the relay with a worked example, and stay up
+# make test   install what the tests need (Debian, as root) and run all of them
+# make build  the one static binary, bin/behalf
+# make fuzz   run every fuzz target for FUZZTIME (default 60s)
+# make cover  the unit tests with coverage by package
+
+GO       ?= go
+FUZZTIME ?= 60s
+VERSION  ?= $(shell git describe --tags --always 2>/dev/null || echo dev)
+
+.PHONY: run test build fuzz cover unit e2e lint deps clean
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/behalf ./cmd/behalf
+	ln -sf behalf bin/sendmail
+
+run: build
+	scripts/run-example
+
+test: deps lint unit e2e
+
+deps:
+	scripts/install-test-deps
+
+lint:
+	scripts/lint
+
+unit:
+	scripts/unit
+
+e2e: build
+	scripts/e2e
+
+fuzz:
+	FUZZTIME=$(FUZZTIME) scripts/fuzz
+
+cover:
+	$(GO) test -coverprofile=cover.out ./... && $(GO) tool cover -func=cover.out | tail -1
+
+clean:
+	rm -rf bin cover.out
