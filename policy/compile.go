@@ -1,0 +1,319 @@
+package policy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/storage"
+	"github.com/open-policy-agent/opa/v1/storage/inmem"
+)
+
+// Problem is one thing wrong with a policy set. Line is 0 when no line can be
+// named, File is empty when no file can.
+type Problem struct {
+	File    string `json:"file,omitempty"`
+	Line    int    `json:"line,omitempty"`
+	Message string `json:"message"`
+}
+
+func (p Problem) String() string {
+	switch {
+	case p.File == "":
+		return p.Message
+	case p.Line == 0:
+		return p.File + ": " + p.Message
+	}
+	return fmt.Sprintf("%s:%d: %s", p.File, p.Line, p.Message)
+}
+
+// Problems are all that is wrong with a policy set; as an error it names the
+// first few.
+type Problems []Problem
+
+func (p Problems) Error() string {
+	const shown = 5
+	lines := make([]string, 0, shown+1)
+	for i, one := range p {
+		if i == shown {
+			lines = append(lines, fmt.Sprintf("and %d more", len(p)-shown))
+			break
+		}
+		lines = append(lines, one.String())
+	}
+	return strings.Join(lines, "; ")
+}
+
+func (p Problems) sorted() Problems {
+	slices.SortFunc(p, func(a, b Problem) int {
+		if c := strings.Compare(a.File, b.File); c != 0 {
+			return c
+		}
+		if a.Line != b.Line {
+			return a.Line - b.Line
+		}
+		return strings.Compare(a.Message, b.Message)
+	})
+	return slices.Compact(p)
+}
+
+// Needs tells which facts that cost something a policy set refers to; nobody
+// has to find out the others.
+type Needs struct {
+	Sender, Recipient, Message bool // the stage has rules at all
+
+	Usage           bool // input.usage of the tenant
+	CredentialUsage bool // input.usage.credential
+	FirstTime       bool // recipient.first_time
+	Suppressed      bool // recipient.suppressed
+	Headers         bool // message.headers
+	Attachments     bool // message.attachments
+	URLHosts        bool // message.url_hosts
+	Candidates      bool // candidates
+}
+
+// set is a compiled policy set, immutable.
+type set struct {
+	digest  string
+	loaded  time.Time
+	modules map[string]*ast.Module // as parsed, by file
+	store   storage.Store
+	stages  [stageCount]*program // nil: no rules
+	files   map[ruleName]string
+	needs   Needs
+}
+
+// ruleName identifies what a result object says of itself.
+type ruleName struct{ pkg, result, rule string }
+
+// program is what one stage runs.
+type program struct {
+	stage    int
+	compiler *ast.Compiler
+	query    ast.Body
+	results  []string // names of the result sets, in the order the query gives them
+	fields   fields
+}
+
+// compile makes a set from its files, or says all that is wrong with them.
+func compile(src *source) (*set, Problems) {
+	modules, problems := parse(src.rego)
+	data, bad := src.document()
+	problems = append(problems, bad...)
+	if len(problems) > 0 {
+		return nil, problems.sorted()
+	}
+	for _, name := range sortedKeys(modules) {
+		problems = append(problems, checkModule(modules[name])...)
+	}
+	s := &set{digest: src.digest(), loaded: time.Now(), modules: modules, files: ruleFiles(modules),
+		store: inmem.NewFromObjectWithOpts(data, inmem.OptReturnASTValuesOnRead(true), inmem.OptRoundTripOnWrite(false))}
+	seen := map[string]bool{}
+	for i := range s.stages {
+		p, used, bad := s.compileStage(i, data)
+		s.stages[i] = p
+		problems = append(problems, bad...)
+		maps.Copy(seen, used)
+	}
+	// Helpers that no stage uses are compiled too, so that their errors show.
+	rest := map[string]*ast.Module{}
+	for name, m := range modules {
+		if !seen[name] && stageOf(packagePath(m)) < 0 {
+			rest[name] = m
+		}
+	}
+	if len(problems) == 0 && len(rest) > 0 {
+		_, bad := s.compileModules(modules, nil)
+		problems = append(problems, bad...)
+	}
+	if len(problems) > 0 {
+		return nil, problems.sorted()
+	}
+	s.needs = s.findNeeds()
+	return s, nil
+}
+
+func parse(files map[string][]byte) (map[string]*ast.Module, Problems) {
+	modules := make(map[string]*ast.Module, len(files))
+	var problems Problems
+	for _, name := range sortedKeys(files) {
+		m, err := ast.ParseModuleWithOpts(name, string(files[name]), ast.ParserOptions{RegoVersion: ast.RegoV1, ProcessAnnotation: true})
+		switch {
+		case err != nil:
+			problems = append(problems, problemsOf(name, err)...)
+		case m == nil:
+			problems = append(problems, Problem{File: name, Message: "the file is empty: a policy begins with a package clause"})
+		default:
+			modules[name] = m
+		}
+	}
+	return modules, problems
+}
+
+// problemsOf turns OPA's errors into problems.
+func problemsOf(file string, err error) Problems {
+	var list ast.Errors
+	var one *ast.Error
+	switch {
+	case errors.As(err, &list):
+	case errors.As(err, &one):
+		list = ast.Errors{one}
+	default:
+		return Problems{{File: file, Message: err.Error()}}
+	}
+	problems := make(Problems, 0, len(list))
+	for _, e := range list {
+		p := Problem{File: file, Message: e.Message}
+		if e.Location != nil && e.Location.File != "" {
+			p.File, p.Line = e.Location.File, e.Location.Row
+		} else if e.Location != nil {
+			p.Line = e.Location.Row
+		}
+		if e.Details != nil {
+			for _, line := range e.Details.Lines() {
+				p.Message += "\n\t" + line
+			}
+		}
+		problems = append(problems, p)
+	}
+	return problems
+}
+
+// compileStage compiles the stage's package and the helper packages it reaches,
+// against the stage's input type. It tells which files those are.
+func (s *set) compileStage(i int, data map[string]any) (*program, map[string]bool, Problems) {
+	name := stages()[i].name
+	modules, problems := reachable(s.modules, name)
+	used := map[string]bool{}
+	for file := range modules {
+		used[file] = true
+	}
+	if len(modules) == 0 {
+		return nil, used, problems
+	}
+	schemas := ast.NewSchemaSet()
+	schemas.Put(ast.SchemaRootRef, typeSchema(i))
+	compiler, bad := s.compileModules(modules, schemas)
+	problems = append(problems, bad...)
+	if len(problems) > 0 {
+		return nil, used, problems
+	}
+	problems = checkData(compiler, data)
+	p := &program{stage: i, compiler: compiler, results: resultsIn(modules, name), fields: fieldsIn(compiler)}
+	if len(problems) > 0 || len(p.results) == 0 {
+		return nil, used, problems
+	}
+	if err := p.prepare(name); err != nil {
+		return nil, used, problemsOf("", fmt.Errorf("preparing the query of %s: %w", name, err))
+	}
+	return p, used, nil
+}
+
+func (s *set) compileModules(modules map[string]*ast.Module, schemas *ast.SchemaSet) (*ast.Compiler, Problems) {
+	ctx := context.Background()
+	txn, err := s.store.NewTransaction(ctx)
+	if err != nil {
+		return nil, problemsOf("", err)
+	}
+	defer s.store.Abort(ctx, txn)
+	c := ast.NewCompiler().WithCapabilities(capabilities()).WithStrict(true).WithSchemas(schemas).
+		WithPathConflictsCheck(storage.NonEmpty(ctx, s.store, txn))
+	c.Compile(modules)
+	if c.Failed() {
+		return nil, problemsOf("", c.Errors)
+	}
+	return c, nil
+}
+
+// prepare compiles the one query that gives all result sets at once. Only sets
+// that have rules are in it; each of them is always defined, because a result
+// must be a "contains" rule.
+func (p *program) prepare(pkg string) error {
+	terms := make([]*ast.Term, len(p.results))
+	for i, r := range p.results {
+		terms[i] = ast.NewTerm(append(ast.MustParseRef("data."+pkg), ast.StringTerm(r)))
+	}
+	var err error
+	p.query, err = p.compiler.QueryCompiler().Compile(ast.NewBody(ast.Equality.Expr(ast.VarTerm("results"), ast.ArrayTerm(terms...))))
+	return err
+}
+
+// resultsIn are the result sets for which the stage has rules.
+func resultsIn(modules map[string]*ast.Module, pkg string) []string {
+	var found []string
+	for _, m := range modules {
+		if packagePath(m) != pkg {
+			continue
+		}
+		for _, r := range m.Rules {
+			if name := headName(r); isResult(name) && !slices.Contains(found, name) {
+				found = append(found, name)
+			}
+		}
+	}
+	slices.Sort(found)
+	return found
+}
+
+// fieldsIn is which input fields the compiled modules may read.
+func fieldsIn(c *ast.Compiler) fields {
+	var f fields
+	for _, m := range c.Modules {
+		ast.WalkTerms(m, func(t *ast.Term) bool {
+			switch v := t.Value.(type) {
+			case ast.Var:
+				if v == ast.InputRootDocument.Value {
+					f = allFields // the whole of it, passed on
+				}
+			case ast.Ref:
+				if !v.HasPrefix(ast.InputRootRef) {
+					return false
+				}
+				f |= fieldsOf(pathOf(v))
+				for _, t := range v[1:] {
+					ast.WalkTerms(t, func(t *ast.Term) bool {
+						if r, ok := t.Value.(ast.Ref); ok && r.HasPrefix(ast.InputRootRef) {
+							f |= fieldsOf(pathOf(r))
+						}
+						return false
+					})
+				}
+				return true
+			}
+			return false
+		})
+	}
+	return f
+}
+
+// pathOf is the path of a reference below its root; what is not a constant
+// string is "".
+func pathOf(r ast.Ref) []string {
+	path := make([]string, 0, len(r)-1)
+	for _, t := range r[1:] {
+		s, _ := t.Value.(ast.String)
+		path = append(path, string(s))
+	}
+	return path
+}
+
+func (s *set) findNeeds() Needs {
+	var f fields
+	var n Needs
+	for i, has := range []*bool{stageSender: &n.Sender, stageRecipient: &n.Recipient, stageMessage: &n.Message} {
+		if p := s.stages[i]; p != nil {
+			*has = true
+			f |= p.fields
+		}
+	}
+	n.Usage, n.CredentialUsage = f&fUsage != 0, f&fUsageCredential != 0
+	n.FirstTime, n.Suppressed = f&fFirstTime != 0, f&fSuppressed != 0
+	n.Headers, n.Attachments, n.URLHosts = f&fHeaders != 0, f&fAttachments != 0, f&fURLHosts != 0
+	n.Candidates = f&fCandidates != 0
+	return n
+}

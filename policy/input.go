@@ -1,0 +1,155 @@
+package policy
+
+import (
+	"sync/atomic"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+
+	"behalf/mail"
+)
+
+// SenderInput is what the sender stage sees, at MAIL. Session, Tenant,
+// Credential and Usage are pointers because they are the same for many
+// questions: what Rego sees of the first three is built once and kept in them,
+// so they must not change after first use.
+type SenderInput struct {
+	// Time is now in nanoseconds since 1970, as Rego's time functions count; the
+	// engine fills in a zero.
+	Time       int64       `json:"time" doc:"now, in nanoseconds since 1970, for Rego's time functions"`
+	Session    *Session    `json:"session" doc:"the client's connection"`
+	Tenant     *Tenant     `json:"tenant" doc:"whose message it is"`
+	Credential *Credential `json:"credential" doc:"what the client authenticated with"`
+	Stream     string      `json:"stream" doc:"transactional, broadcast, or the tenant's own"`
+	Usage      *Usage      `json:"usage" doc:"what the tenant sent of late"`
+	Envelope   Envelope    `json:"envelope" doc:"what MAIL FROM said"`
+}
+
+// RecipientInput is what the recipient stage sees, at each RCPT.
+type RecipientInput struct {
+	SenderInput
+	Recipient Recipient `json:"recipient" doc:"the recipient asked about"`
+}
+
+// MessageInput is what the message stage sees, after DATA.
+type MessageInput struct {
+	SenderInput
+	Identity   Identity    `json:"identity" doc:"the tenant's identity that the header From falls under"`
+	Message    Message     `json:"message" doc:"the message itself"`
+	Candidates []Candidate `json:"candidates" doc:"the ways out with their methods, in the order they would be tried"`
+}
+
+// Session is the client's connection.
+type Session struct {
+	Addr string    `json:"addr" doc:"IP address of the client"`
+	Helo string    `json:"helo" doc:"what it called itself"`
+	TLS  string    `json:"tls" doc:"version and cipher; empty without TLS"`
+	Door mail.Door `json:"door" doc:"smtp, http or system"`
+
+	cached atomic.Pointer[ast.Term]
+}
+
+// Tenant is whose message it is.
+type Tenant struct {
+	ID              mail.TenantID     `json:"id" doc:"the tenant's number, never used again"`
+	Name            string            `json:"name" doc:"the tenant's name"`
+	Labels          map[string]string `json:"labels" doc:"whatever the administrator attached"`
+	Methods         []mail.Method     `json:"methods" doc:"methods the tenant allows, in order"`
+	AllowFromChange bool              `json:"allow_from_change" doc:"whether a fallback may send as name"`
+	Suspended       *Suspension       `json:"suspended,omitempty" doc:"there only while the tenant is suspended"`
+
+	cached atomic.Pointer[ast.Term]
+}
+
+// Suspension is why a tenant is suspended and until when.
+type Suspension struct {
+	Reason string `json:"reason" doc:"why, for people"`
+	Until  string `json:"until" doc:"RFC 3339 time at which it ends; empty: when it is lifted"`
+}
+
+// Credential is what the client authenticated with.
+type Credential struct {
+	Username string `json:"username" doc:"e.g. acme/app"`
+	Scope    string `json:"scope" doc:"tenant or platform"`
+
+	cached atomic.Pointer[ast.Term]
+}
+
+// Usage is what passed lately, in sliding windows. The first two fields count
+// for the whole tenant.
+type Usage struct {
+	Hour       Window          `json:"1h" doc:"the tenant's last hour"`
+	Day        Window          `json:"24h" doc:"the tenant's last 24 hours"`
+	Credential CredentialUsage `json:"credential" doc:"the same for the credential alone"`
+}
+
+// CredentialUsage is the usage of one credential.
+type CredentialUsage struct {
+	Hour Window `json:"1h" doc:"the last hour"`
+	Day  Window `json:"24h" doc:"the last 24 hours"`
+}
+
+// Window counts what passed in one window.
+type Window struct {
+	Messages      int64 `json:"messages" doc:"messages accepted"`
+	Recipients    int64 `json:"recipients" doc:"recipients accepted"`
+	NewRecipients int64 `json:"new_recipients" doc:"recipients the tenant had not mailed in 90 days"`
+	Bounces       int64 `json:"bounces" doc:"hard bounces that came back"`
+	Complaints    int64 `json:"complaints" doc:"complaints that came back"`
+}
+
+// Envelope is what MAIL FROM said.
+type Envelope struct {
+	From       string `json:"from" doc:"address in MAIL FROM; empty for the null path"`
+	FromDomain string `json:"from_domain" doc:"its domain"`
+	Size       int64  `json:"size" doc:"octets the client announced; 0: none announced"`
+	Recipients int    `json:"recipients" doc:"recipients taken so far in this transaction"`
+	UTF8       bool   `json:"utf8" doc:"SMTPUTF8 was asked for"`
+	EightBit   bool   `json:"eight_bit" doc:"BODY=8BITMIME or BINARYMIME"`
+	RequireTLS bool   `json:"require_tls" doc:"REQUIRETLS was asked for"`
+}
+
+// Recipient is one RCPT.
+type Recipient struct {
+	Address    string `json:"address" doc:"the address"`
+	Domain     string `json:"domain" doc:"its domain"`
+	Site       string `json:"site" doc:"the receiver its domain belongs to, or the organisational domain"`
+	FirstTime  bool   `json:"first_time" doc:"the tenant has not mailed it in 90 days"`
+	Suppressed bool   `json:"suppressed" doc:"it is on the tenant's suppression list"`
+}
+
+// Identity is the tenant's identity that the header From falls under.
+type Identity struct {
+	Address  string        `json:"address" doc:"the identity, an address or *@domain; empty: the tenant has none for this From"`
+	Verified bool          `json:"verified" doc:"it is verified"`
+	Foreign  bool          `json:"foreign" doc:"the address or its domain is verified by another tenant"`
+	Methods  []mail.Method `json:"methods" doc:"methods that hold for it somewhere on the route"`
+}
+
+// Message is the message itself.
+type Message struct {
+	Headers     [][2]string  `json:"headers" doc:"header fields as pairs of name and unfolded value, in order"`
+	From        string       `json:"from" doc:"address in From"`
+	FromDomain  string       `json:"from_domain" doc:"its domain"`
+	FromName    string       `json:"from_name" doc:"display name in From, decoded"`
+	Subject     string       `json:"subject" doc:"decoded"`
+	MessageID   string       `json:"message_id" doc:"with its brackets; empty when the client gave none"`
+	Size        int64        `json:"size" doc:"octets"`
+	Tag         string       `json:"tag" doc:"hint of the client"`
+	Attachments []Attachment `json:"attachments" doc:"parts that carry a file name or are attachments"`
+	URLHosts    []string     `json:"url_hosts" doc:"hosts of the links in the text, each once"`
+}
+
+// Attachment is one attached part.
+type Attachment struct {
+	Filename    string `json:"filename" doc:"decoded, without a path"`
+	ContentType string `json:"content_type" doc:"lower case, without parameters"`
+	Size        int64  `json:"size" doc:"octets as they stand in the message"`
+}
+
+// Candidate is one way out with one method, and whether the method holds there.
+type Candidate struct {
+	Upstream mail.UpstreamID `json:"upstream" doc:"mx, platform, mailbox or connection:<name>"`
+	Method   mail.Method     `json:"method" doc:"domain, connection, address or name"`
+	Holds    bool            `json:"holds" doc:"the message can be made authentic so"`
+	Why      string          `json:"why" doc:"the reason for or against"`
+}

@@ -1,0 +1,48 @@
+package policy
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics are the engine's, their labels resolved beforehand.
+type metrics struct {
+	duration  [stageCount]prometheus.Observer
+	decisions [stageCount][len(actionNames)]prometheus.Counter
+	errors    [stageCount]prometheus.Counter
+	stale     prometheus.Gauge
+}
+
+// newMetrics registers the metrics; r may be nil.
+func newMetrics(r prometheus.Registerer) (*metrics, error) {
+	duration := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "behalf_policy_duration_seconds", Help: "Time that one evaluation took.",
+		Buckets: []float64{10e-6, 20e-6, 40e-6, 80e-6, 160e-6, 320e-6, 1e-3, 5e-3, 25e-3, 100e-3},
+	}, []string{"package"})
+	decisions := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "behalf_policy_decisions_total", Help: "Decisions by outcome; error means that there was none and the client was told to come back.",
+	}, []string{"package", "decision"})
+	m := &metrics{stale: prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "behalf_policy_stale", Help: "1 while the policy folder holds a set that could not be loaded and an older one is in force.",
+	})}
+	if r != nil {
+		for _, c := range []prometheus.Collector{duration, decisions, m.stale} {
+			if err := r.Register(c); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for i, s := range stages() {
+		m.duration[i] = duration.WithLabelValues(s.name)
+		for a, name := range actionNames {
+			m.decisions[i][a] = decisions.WithLabelValues(s.name, name)
+		}
+		m.errors[i] = decisions.WithLabelValues(s.name, "error")
+	}
+	return m, nil
+}
+
+func (m *metrics) took(stage int, d time.Duration) { m.duration[stage].Observe(d.Seconds()) }
+func (m *metrics) decided(stage int, a Action)     { m.decisions[stage][a].Inc() }
+func (m *metrics) failed(stage int)                { m.errors[stage].Inc() }

@@ -1,0 +1,170 @@
+package policy
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/cover"
+	"github.com/open-policy-agent/opa/v1/storage/inmem"
+	"github.com/open-policy-agent/opa/v1/tester"
+)
+
+// TestReport is how the tests of a policy folder went.
+type TestReport struct {
+	Passed   int            `json:"passed"`
+	Failed   int            `json:"failed"`
+	Skipped  int            `json:"skipped"`
+	Results  []TestResult   `json:"results"`
+	Coverage float64        `json:"coverage"` // per cent of the lines of rules
+	Files    []FileCoverage `json:"files"`
+}
+
+// TestResult is one test.
+type TestResult struct {
+	File    string        `json:"file"`
+	Line    int           `json:"line"`
+	Name    string        `json:"name"`
+	Pass    bool          `json:"pass"`
+	Skip    bool          `json:"skip,omitempty"`
+	Error   string        `json:"error,omitempty"`
+	Output  string        `json:"output,omitempty"` // of print()
+	Elapsed time.Duration `json:"elapsed"`
+}
+
+// FileCoverage is how much of a file the tests ran.
+type FileCoverage struct {
+	File      string  `json:"file"`
+	Coverage  float64 `json:"coverage"`
+	Uncovered []int   `json:"uncovered,omitempty"` // first lines of what never ran
+}
+
+// Test runs the tests (rules named test_…) of the policy folder at path (empty:
+// the defaults) with OPA's test runner and writes a line for each to w. The
+// folder must pass [Check] first. It is ok when no test failed and there was one.
+func Test(ctx context.Context, path string, defaults fs.FS, w io.Writer) (report TestReport, ok bool, err error) {
+	dir, _, err := openFolder(path, defaults)
+	if err != nil {
+		return report, false, err
+	}
+	src, err := readSource(dir)
+	if err != nil {
+		return report, false, err
+	}
+	if _, problems := compile(src); len(problems) > 0 {
+		return report, false, problems
+	}
+	if report, err = runTests(ctx, src); err != nil {
+		return report, false, err
+	}
+	return report, report.Failed == 0 && report.Passed > 0, report.write(w)
+}
+
+func runTests(ctx context.Context, src *source) (TestReport, error) {
+	modules, _ := parse(src.rego)
+	tests, problems := parse(src.tests)
+	if len(problems) > 0 {
+		return TestReport{}, problems
+	}
+	all := map[string]*ast.Module{}
+	for _, set := range []map[string]*ast.Module{modules, tests} {
+		for name, m := range set {
+			all[name] = m
+		}
+	}
+	data, _ := src.document()
+	store := inmem.NewFromObjectWithOpts(data, inmem.OptRoundTripOnWrite(false))
+	txn, err := store.NewTransaction(ctx)
+	if err != nil {
+		return TestReport{}, err
+	}
+	defer store.Abort(ctx, txn)
+	coverage := cover.New()
+	compiler := ast.NewCompiler().WithCapabilities(capabilities()).WithEnablePrintStatements(true)
+	results, err := tester.NewRunner().SetCompiler(compiler).SetStore(store).SetModules(all).RaiseBuiltinErrors(true).
+		CapturePrintOutput(true).SetCoverageQueryTracer(coverage).SetTimeout(10*time.Second).RunTests(ctx, txn)
+	if err != nil {
+		return TestReport{}, problemsOf("", err)
+	}
+	var report TestReport
+	for r := range results {
+		report.add(r)
+	}
+	slices.SortFunc(report.Results, func(a, b TestResult) int {
+		if c := strings.Compare(a.File, b.File); c != 0 {
+			return c
+		}
+		return a.Line - b.Line
+	})
+	report.cover(coverage.Report(modules), sortedKeys(modules))
+	return report, nil
+}
+
+func (t *TestReport) add(r *tester.Result) {
+	one := TestResult{Name: strings.TrimPrefix(r.Package, "data.") + "." + r.Name, Pass: r.Pass(), Skip: r.Skip, Output: string(r.Output), Elapsed: r.Duration}
+	if r.Location != nil {
+		one.File, one.Line = r.Location.File, r.Location.Row
+	}
+	if r.Error != nil {
+		one.Error = r.Error.Error()
+	}
+	switch {
+	case r.Skip:
+		t.Skipped++
+	case one.Pass:
+		t.Passed++
+	default:
+		t.Failed++
+	}
+	t.Results = append(t.Results, one)
+}
+
+func (t *TestReport) cover(c cover.Report, files []string) {
+	t.Coverage = c.Coverage
+	for _, name := range files {
+		f, ok := c.Files[name]
+		if !ok {
+			continue // nothing in it can run
+		}
+		one := FileCoverage{File: name, Coverage: f.Coverage}
+		for _, r := range f.NotCovered {
+			one.Uncovered = append(one.Uncovered, r.Start.Row)
+		}
+		t.Files = append(t.Files, one)
+	}
+}
+
+func (t *TestReport) write(w io.Writer) error {
+	var b strings.Builder
+	for _, r := range t.Results {
+		verdict := "PASS"
+		switch {
+		case r.Skip:
+			verdict = "SKIP"
+		case !r.Pass:
+			verdict = "FAIL"
+		}
+		fmt.Fprintf(&b, "%s  %s  %s:%d\n", verdict, r.Name, r.File, r.Line)
+		if r.Error != "" {
+			fmt.Fprintf(&b, "      %s\n", r.Error)
+		}
+		if r.Output != "" && !r.Pass {
+			fmt.Fprintf(&b, "      %s\n", strings.ReplaceAll(strings.TrimSpace(r.Output), "\n", "\n      "))
+		}
+	}
+	for _, f := range t.Files {
+		fmt.Fprintf(&b, "%5.1f%%  %s", f.Coverage, f.File)
+		if len(f.Uncovered) > 0 {
+			fmt.Fprintf(&b, "  never run: lines %s", strings.Trim(fmt.Sprint(f.Uncovered), "[]"))
+		}
+		b.WriteByte('\n')
+	}
+	fmt.Fprintf(&b, "%d passed, %d failed, %d skipped; %.1f%% of the rules covered\n", t.Passed, t.Failed, t.Skipped, t.Coverage)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
