@@ -39,10 +39,17 @@ func (f Field) Value() string { return Unfold(f.Body()) }
 
 // Unfold removes the line ends of a folded value and the blanks around it.
 func Unfold(s string) string {
-	if strings.ContainsAny(s, "\r\n") {
-		s = strings.NewReplacer("\r", "", "\n", "").Replace(s)
+	s = strings.Trim(s, " \t\r\n")
+	if !strings.ContainsAny(s, "\r\n") {
+		return s
 	}
-	return strings.Trim(s, " \t")
+	b := make([]byte, 0, len(s))
+	for i := range len(s) {
+		if s[i] != '\r' && s[i] != '\n' {
+			b = append(b, s[i])
+		}
+	}
+	return string(b)
 }
 
 // Header is a parsed header: its fields in order.

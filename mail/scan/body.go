@@ -20,6 +20,7 @@ type BodyHasher struct {
 	cr    bool  // a CR at the end of the last Write
 	some  bool  // anything was handed on
 	n     int
+	sum   [32]byte
 	buf   [4096]byte
 }
 
@@ -33,7 +34,7 @@ func (b *BodyHasher) Reset() {
 }
 
 // Sum ends the body and gives its hash.
-func (b *BodyHasher) Sum() (sum [32]byte) {
+func (b *BodyHasher) Sum() [32]byte {
 	if b.cr {
 		b.loneCR()
 	}
@@ -41,8 +42,8 @@ func (b *BodyHasher) Sum() (sum [32]byte) {
 		b.put("\r\n")
 	}
 	b.flush()
-	b.sha.Sum(sum[:0])
-	return sum
+	b.sha.Sum(b.sum[:0]) // not into a local, which would move to the heap
+	return b.sum
 }
 
 // Write takes the next stretch of the body. It never fails.
