@@ -22,6 +22,8 @@ const (
 	EventBounced    EventType = "message.bounced"
 	EventDelayed    EventType = "message.delayed"  // late by the clock, whatever the cause
 	EventReported   EventType = "message.reported" // a DSN or notice about it was sent
+
+	EventUnsubscribed EventType = "message.unsubscribed" // the recipient said so, by one click
 )
 
 // Event is an immutable fact about a message. One is written in the same
@@ -39,6 +41,9 @@ type Event struct {
 	Reason     string      `json:"reason,omitempty" cbor:"9,keyasint,omitempty"`
 	Actor      string      `json:"actor,omitempty" cbor:"10,keyasint,omitempty"`   // who did it, for operations
 	Related    string      `json:"related,omitempty" cbor:"11,keyasint,omitempty"` // id of the DSN or notice
+	// Success is set where a recipient asked to be told of delivery
+	// (NOTIFY=SUCCESS), so that followers can pass over all other deliveries.
+	Success bool `json:"-" cbor:"12,keyasint,omitempty"`
 }
 
 // Acceptance is what was known and decided when a message was accepted.

@@ -105,10 +105,13 @@ type Message struct {
 	NotBefore time.Time `json:"not_before,omitzero" cbor:"21,keyasint,omitempty"` // send_at, or pace
 	Expires   time.Time `json:"expires" cbor:"22,keyasint"`
 	Wishes    []Wish    `json:"wishes" cbor:"23,keyasint"`
-	// Route is what the tenant's allow_from_change said at accept.
+	// FromChange is what the tenant's allow_from_change said at accept.
 	FromChange bool   `json:"-" cbor:"24,keyasint,omitempty"`
 	ReplyTo    string `json:"-" cbor:"25,keyasint,omitempty"` // the client's own Reply-To, raw value
 	Verp       bool   `json:"-" cbor:"26,keyasint,omitempty"` // one return path a recipient
+	// Unsubscribe is set where we owe the List-Unsubscribe pair: broadcast
+	// mail that came without one.
+	Unsubscribe bool `json:"-" cbor:"27,keyasint,omitempty"`
 }
 
 // BodyForm says what a hop must be able to do to carry the bytes as they are.
@@ -148,6 +151,9 @@ type Hop struct {
 	Edits      []Edit      // From, Sender, Reply-To, Feedback-ID, List-Unsubscribe …
 	Sign       []Selector  // keys to sign with, in the order the fields shall stand
 	Front      []HopHeader // fields added in front, below the signatures
+	// Single is set where the fields differ from recipient to recipient, so
+	// that each wants a rendering of its own.
+	Single bool
 }
 
 // HopHeader is one field that a hop adds.
