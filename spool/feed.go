@@ -98,6 +98,9 @@ func (f *feed) load(p part, r kv.Reader) error {
 	})
 }
 
+// LastEvent is the highest event number on stable storage.
+func (s *Spool) LastEvent() uint64 { return s.feed.lastSynced() }
+
 // Changed is closed when there are events that were not there when it was
 // called. Call it before Events, and wait on it when Events gave nothing.
 func (s *Spool) Changed() <-chan struct{} { return s.feed.wait() }

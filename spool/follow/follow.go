@@ -78,7 +78,7 @@ func (f *Follower) Prepare(ctx context.Context) error {
 		return err
 	})
 	if errors.Is(err, kv.ErrNotFound) {
-		next = f.sp.Stats().LastEvent + 1
+		next = f.sp.LastEvent() + 1
 		err = f.sp.Update(ctx, func(w kv.Writer) error { return f.save(w, next) })
 	}
 	if err != nil {
@@ -165,7 +165,7 @@ func (f *Follower) step(ctx context.Context, batch int) (int, error) {
 // Lag is how many event numbers wait to be handled; after a restart the unused
 // rest of a reserved block may be counted until the next event.
 func (f *Follower) Lag() uint64 {
-	next, end := f.next.Load(), f.sp.Stats().LastEvent+1
+	next, end := f.next.Load(), f.sp.LastEvent()+1
 	if next == 0 || next >= end {
 		return 0
 	}

@@ -1,0 +1,196 @@
+package spool
+
+import (
+	"bytes"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"behalf/mail"
+)
+
+func testCodec(t testing.TB) codec {
+	t.Helper()
+	c, err := newCodec()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+var noon = time.Date(2026, 9, 22, 12, 0, 0, 123e6, time.UTC)
+
+func sampleMessage() *mail.Message {
+	return &mail.Message{
+		ID: mail.NewID(0, 42, noon), Tenant: 42, Credential: "acme/app", Door: mail.DoorSMTP, Stream: "transactional",
+		Envelope: mail.Envelope{From: mail.Address{Local: "support", Domain: "acme.example"}, EnvID: "x1"},
+		From:     mail.Address{Local: "support", Domain: "acme.example"}, FromName: "Acme Support",
+		Subject: "Your ticket 4711", MessageID: "<01jx@acme.example>", Size: 4096, HeaderSize: 700,
+		Front:    []byte("Received: from [IPv6:::1] by relay.platform.example with ESMTPSA id 123;\r\n\tTue, 22 Sep 2026 12:00:00 +0000\r\n"),
+		Edits:    []mail.Edit{{Op: mail.EditRemove, Name: "Bcc"}},
+		BodyHash: [32]byte{1, 2, 3},
+		Metadata: map[string]string{"ticket": "4711"},
+		Accepted: noon, Expires: noon.Add(96 * time.Hour),
+		Wishes: []mail.Wish{{Upstream: "mx", Methods: []mail.Method{"domain", "name"}}, {Upstream: "platform", Methods: []mail.Method{"name"}}},
+	}
+}
+
+func sampleRecipient(i int) mail.Recipient {
+	return mail.Recipient{
+		Address: mail.Address{Local: fmt.Sprintf("user%d", i), Domain: "dest.example"},
+		State:   mail.Queued, Lane: "mx|dest.example|transactional", Next: noon.Add(time.Duration(i) * time.Millisecond),
+	}
+}
+
+func TestRecordsComeBack(t *testing.T) {
+	c := testCodec(t)
+	m := sampleMessage()
+	b, err := c.encode("message", m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	back, err := c.decodeMessage(b)
+	if err != nil || !reflect.DeepEqual(back, m) {
+		t.Errorf("message: got %+v, %v\nwant %+v", back, err, m)
+	}
+	rs := []mail.Recipient{sampleRecipient(1), sampleRecipient(2)}
+	rs[1].Tries, rs[1].Notify, rs[1].Trouble = 3, mail.NotifyDelay, noon
+	rs[1].Last = &mail.Failure{Code: 451, Enhanced: mail.Enhanced{4, 7, 1}, Text: "try later", Scope: mail.OfDestination,
+		Reason: mail.ReasonRate, Stage: mail.StageSession, RetryAfter: time.Minute}
+	if b, err = c.encode("recipients", rs); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := c.decodeRecipients(b); err != nil || !reflect.DeepEqual(got, rs) {
+		t.Errorf("recipients: got %+v, %v\nwant %+v", got, err, rs)
+	}
+	e := mail.Event{Seq: 9, At: noon, Type: mail.EventDeferred, Message: m.ID, Recipients: []int{1}, Next: noon.Add(time.Hour),
+		Attempt: &mail.Attempt{At: noon.Add(time.Microsecond), Took: 17 * time.Millisecond, Upstream: "mx", Failure: rs[1].Last}}
+	if b, err = c.encode("event", e); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := c.decodeEvent(keyEvent(0, 9), b); err != nil || !reflect.DeepEqual(got, e) {
+		t.Errorf("event: got %+v, %v\nwant %+v", got, err, e)
+	}
+}
+
+// A stray octet in a peer's reply or a client's header must not make a record
+// unreadable.
+func TestOctetsThatAreNotUTF8(t *testing.T) {
+	c := testCodec(t)
+	m := sampleMessage()
+	m.Subject = "caf\xe9"
+	b, _ := c.encode("message", m)
+	if back, err := c.decodeMessage(b); err != nil || back.Subject != m.Subject {
+		t.Errorf("subject: got %v, %v", back, err)
+	}
+	rs := []mail.Recipient{{State: mail.Queued, Last: &mail.Failure{Code: 450, Reply: "450 \xff\xfe"}}}
+	b, _ = c.encode("recipients", rs)
+	if got, err := c.decodeRecipients(b); err != nil || got[0].Last.Reply != rs[0].Last.Reply {
+		t.Errorf("reply: got %+v, %v", got, err)
+	}
+}
+
+// Every millisecond that goes in comes out, though it is a float between.
+func TestMillisecondsComeBack(t *testing.T) {
+	c := testCodec(t)
+	for ms := int64(1_790_000_000_000); ms < 1_790_000_000_000+3000; ms++ {
+		b, _ := c.encode("recipients", []mail.Recipient{{State: mail.Queued, Next: time.UnixMilli(ms)}})
+		rs, err := c.decodeRecipients(b)
+		if err != nil || rs[0].Next.UnixMilli() != ms {
+			t.Fatalf("%d came back as %v, %v", ms, rs, err)
+		}
+	}
+}
+
+func TestEventNumbersKeepBothEnds(t *testing.T) {
+	var list []byte
+	for n := uint64(1); n <= 2000; n++ {
+		list = addEvents(list, n*1000)
+	}
+	got := eventNumbers(list)
+	if len(got) != keepFirst+keepLast || got[0] != 1000 || got[keepFirst-1] != keepFirst*1000 ||
+		got[keepFirst] != (2000-keepLast+1)*1000 || got[len(got)-1] != 2_000_000 {
+		t.Errorf("got %d numbers, %d … %d, %d … %d", len(got), got[0], got[keepFirst-1], got[keepFirst], got[len(got)-1])
+	}
+	if !slices.IsSorted(got) {
+		t.Error("the numbers are not in order")
+	}
+}
+
+func TestTooLargeIsRefused(t *testing.T) {
+	c := testCodec(t)
+	m := sampleMessage()
+	m.Front = bytes.Repeat([]byte("x"), 600<<10)
+	if _, err := c.encode("message", m); err == nil || !strings.Contains(err.Error(), "larger than") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	c := testCodec(f)
+	m, _ := c.encode("message", sampleMessage())
+	rs, _ := c.encode("recipients", []mail.Recipient{sampleRecipient(1)})
+	h, _ := c.encode("head", &head{Total: 1, Base: 5, Releases: []release{{Chunk: 1, At: 2}}, Events: addEvents(nil, 7)})
+	e, _ := c.encode("event", &mail.Event{At: noon, Type: mail.EventAccepted})
+	for _, b := range [][]byte{m, rs, append(h, rs...), e, nil, {0x9b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}} {
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c.decodeMessage(b)
+		c.decodeRecipients(b)
+		c.decodeEvent(keyEvent(0, 1), b)
+		decodeCounts(b)
+		readIdempotency(b)
+		if h, rest, err := c.decodeHead(b); err == nil {
+			if len(rest) > len(b) {
+				t.Error("more is left than there was")
+			}
+			again, err := c.encode("head", &h)
+			if err != nil {
+				t.Fatal(err)
+			}
+			back, _, err := c.decodeHead(again)
+			if err != nil || !reflect.DeepEqual(back, h) {
+				t.Errorf("a head does not come back: %+v, %+v, %v", h, back, err)
+			}
+		}
+		eventNumbers(b)
+		parseTimer(b, []byte{1})
+	})
+}
+
+func BenchmarkCodec(b *testing.B) {
+	c := testCodec(b)
+	one := []mail.Recipient{sampleRecipient(1)}
+	many := make([]mail.Recipient, chunkSize)
+	for i := range many {
+		many[i] = sampleRecipient(i)
+	}
+	h := &head{Total: 1, Base: millis(noon), Expires: millis(noon) + 1e8, Timer: millis(noon), What: TimerDelay, Events: addEvents(nil, 1<<30, 1<<30+1)}
+	for name, v := range map[string]any{"message": sampleMessage(), "recipient": one, "64 recipients": many, "head": h} {
+		enc, _ := c.encode(name, v)
+		b.Run("encode "+name, func(b *testing.B) {
+			b.ReportAllocs()
+			b.ReportMetric(float64(len(enc)), "octets")
+			for b.Loop() {
+				c.encode(name, v)
+			}
+		})
+		b.Run("decode "+name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				switch name {
+				case "message":
+					c.decodeMessage(enc)
+				case "head":
+					c.decodeHead(enc)
+				default:
+					c.decodeRecipients(enc)
+				}
+			}
+		})
+	}
+}
