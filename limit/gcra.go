@@ -1,0 +1,89 @@
+package limit
+
+import (
+	"math"
+	"time"
+)
+
+// Over says what becomes of a request that exceeds a limit.
+type Over string
+
+// The values of Over.
+const (
+	OverDefer Over = "defer" // it is refused for now
+	OverPace  Over = "pace"  // it is taken and waits for its turn
+	OverHold  Over = "hold"  // it is taken and held until its turn
+)
+
+// Never is the wait of a request that can never pass: it asks for more than the
+// burst.
+const Never = time.Duration(math.MaxInt64)
+
+// Ask is one limit that a request falls under.
+type Ask struct {
+	// Key names what is counted, with the rule and the window: see [Key].
+	Key   string
+	Rate  float64       // that many in Per, over zero
+	Per   time.Duration // over zero
+	Burst int64         // that many at once; less than 1 counts as 1
+	N     int64         // how many are asked for; less than 1 counts as 1
+	Over  Over          // empty: OverDefer
+	// MaxWait bounds the wait of OverPace and OverHold; who would wait longer is
+	// refused. Zero: no bound.
+	MaxWait time.Duration
+}
+
+// maxSpan bounds spans of time, so that instants cannot overflow: a century.
+const maxSpan = 100 * 365 * 24 * time.Hour
+
+// cost is how much of the period n take. It is rounded down, so that a whole
+// burst fits: by less than a nanosecond for each request.
+func (a *Ask) cost(n int64) time.Duration {
+	c := float64(a.Per) / a.Rate * float64(max(n, 1))
+	return time.Duration(max(1, min(c, float64(maxSpan))))
+}
+
+// tolerance is how far the arrival time may run ahead of the clock.
+func (a *Ask) tolerance() time.Duration {
+	t := math.Ceil(float64(a.Per) / a.Rate * float64(max(a.Burst, 1)))
+	return time.Duration(min(t, float64(maxSpan)))
+}
+
+// step is GCRA: from the arrival time of a key to the next one, and how long the
+// request must wait for it (zero: it passes now). Instants are nanoseconds since
+// 1970.
+func (a *Ask) step(tat, now int64) (next int64, wait time.Duration) {
+	next = max(tat, now) + int64(a.cost(a.N))
+	wait = time.Duration(next - now - int64(a.tolerance()))
+	return next, max(0, wait)
+}
+
+// takes reports whether the request is taken although it must wait.
+func (a *Ask) takes(wait time.Duration) bool {
+	if wait == 0 {
+		return true
+	}
+	if a.Over != OverPace && a.Over != OverHold {
+		return false
+	}
+	return a.MaxWait <= 0 || wait <= a.MaxWait
+}
+
+// State is where one key stands.
+type State struct {
+	Remaining int64     // that many would pass now
+	ResetAt   time.Time // when the whole burst may pass again; zero: now
+}
+
+func (a *Ask) state(tat, now int64) State {
+	if tat <= now {
+		return State{Remaining: max(a.Burst, 1)}
+	}
+	left := a.tolerance() - time.Duration(tat-now)
+	var s State
+	if left > 0 {
+		s.Remaining = int64(left / a.cost(1))
+	}
+	s.ResetAt = time.Unix(0, tat).UTC()
+	return s
+}
