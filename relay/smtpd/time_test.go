@@ -1,0 +1,321 @@
+package smtpd
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// talk is a client over a pipe in bubble time.
+type talk struct {
+	t *testing.T
+	net.Conn
+	*bufio.Reader
+}
+
+func newTalk(t *testing.T, c net.Conn) *talk { return &talk{t, c, bufio.NewReader(c)} }
+
+func (k *talk) Read(p []byte) (int, error) { return k.Reader.Read(p) }
+
+func (k *talk) put(s string) {
+	k.t.Helper()
+	if _, err := k.Conn.Write([]byte(s)); err != nil {
+		k.t.Fatalf("send %.50q: %v", s, err)
+	}
+}
+
+func (k *talk) want(prefix string) {
+	k.t.Helper()
+	for {
+		l, err := k.ReadString('\n')
+		if !strings.HasPrefix(l, prefix) {
+			k.t.Fatalf("reply %q, %v; want %q", l, err, prefix)
+		}
+		if len(l) > 3 && l[3] != '-' {
+			return
+		}
+	}
+}
+
+func (k *talk) wantEOF() {
+	k.t.Helper()
+	if l, err := k.ReadString('\n'); err == nil || l != "" {
+		k.t.Fatalf("more came: %q", l)
+	}
+}
+
+func (k *talk) toData() {
+	k.t.Helper()
+	k.want("220 ")
+	for _, s := range []string{"MAIL FROM:<a@acme.example>|250 2.1.0", "RCPT TO:<b@example.org>|250 2.1.5", "DATA|354"} {
+		line, reply, _ := strings.Cut(s, "|")
+		k.put(line + "\r\n")
+		k.want(reply)
+	}
+}
+
+// A client that stalls within DATA loses its connection, and what it sends
+// later is not run.
+func TestStalledData(t *testing.T) {
+	for _, sent := range []string{"", "half a line", "a line\r\n", "a line\r\n.", "a line\r\n.\r", "\r"} {
+		t.Run(fmt.Sprintf("%q", sent), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				in := &fakeIntake{}
+				c, done, _ := pipeDoor(t, in, testOptions())
+				k := newTalk(t, c)
+				k.toData()
+				if sent != "" {
+					k.put(sent)
+				}
+				began := time.Now()
+				k.want("421 4.4.2 ")
+				if d := time.Since(began); d != time.Minute {
+					t.Errorf("cut off after %v", d)
+				}
+				k.wantEOF()
+				c.Close()
+				<-done
+				if in.aborted != 1 || len(in.messages) != 0 {
+					t.Errorf("%d aborted, %d messages", in.aborted, len(in.messages))
+				}
+			})
+		})
+	}
+}
+
+// A dropped connection in DATA ends the transaction in the same way.
+func TestBrokenData(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := &fakeIntake{}
+		c, done, _ := pipeDoor(t, in, testOptions())
+		k := newTalk(t, c)
+		k.toData()
+		k.put("Subject: x\r\n\r\nMAIL FROM:<evil@acme.example>\r\n")
+		c.Close()
+		<-done
+		if in.begun != 1 || in.aborted != 1 || len(in.messages) != 0 {
+			t.Errorf("%d begun, %d aborted, %d messages", in.begun, in.aborted, len(in.messages))
+		}
+	})
+}
+
+// The time for a message is not that for a command: 70 minutes at a fair rate
+// are too long in all, 50 are not.
+func TestSlowButSteady(t *testing.T) {
+	for minutes, want := range map[int]string{50: "250 2.0.0 ", 70: "421 4.4.2 "} {
+		synctest.Test(t, func(t *testing.T) {
+			in := &fakeIntake{discard: true}
+			c, done, _ := pipeDoor(t, in, testOptions())
+			k := newTalk(t, c)
+			k.toData()
+			sent := make(chan struct{})
+			go func() {
+				defer close(sent)
+				line := strings.Repeat("x", 1022) + "\r\n"
+				for range minutes * 6 {
+					if _, err := c.Write([]byte(strings.Repeat(line, 14))); err != nil {
+						return
+					}
+					time.Sleep(10 * time.Second)
+				}
+				c.Write([]byte(".\r\n"))
+			}()
+			k.want(want)
+			c.Close()
+			<-done
+			<-sent
+		})
+	}
+}
+
+// A trickle holds no session for long: octets count, not signs of life.
+func TestTrickle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, done, _ := pipeDoor(t, &fakeIntake{}, testOptions())
+		k := newTalk(t, c)
+		k.toData()
+		began := time.Now()
+		sent := make(chan struct{})
+		go func() {
+			defer close(sent)
+			for {
+				if _, err := c.Write([]byte("x")); err != nil {
+					return
+				}
+				time.Sleep(time.Second)
+			}
+		}()
+		k.want("421 4.4.2 ")
+		if d := time.Since(began); d > 2*time.Minute {
+			t.Errorf("cut off after %v", d)
+		}
+		c.Close()
+		<-done
+		<-sent
+	})
+}
+
+func TestIdle(t *testing.T) {
+	t.Run("a command that comes in pieces has no more time", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c, done, _ := pipeDoor(t, &fakeIntake{}, testOptions())
+			k := newTalk(t, c)
+			k.want("220 ")
+			began := time.Now()
+			k.put("NO")
+			time.Sleep(3 * time.Minute)
+			k.put("OP")
+			k.want("421 4.4.2 ")
+			if d := time.Since(began); d != 5*time.Minute {
+				t.Errorf("cut off after %v", d)
+			}
+			c.Close()
+			<-done
+		})
+	})
+	t.Run("nobody stays for ever without a login", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			srv, err := New(&fakeIntake{}, testOptions())
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, server := net.Pipe()
+			done := make(chan struct{})
+			go func() { defer close(done); newSession(srv, server).run(t.Context()) }()
+			k := newTalk(t, c)
+			k.want("220 ")
+			for range 4 {
+				time.Sleep(2 * time.Minute)
+				k.put("NOOP\r\n")
+				k.want("250 ")
+			}
+			began := time.Now()
+			k.want("421 4.4.2 ")
+			if d := time.Since(began); d != 2*time.Minute {
+				t.Errorf("cut off after %v", d)
+			}
+			c.Close()
+			<-done
+		})
+	})
+}
+
+// A client that reads no replies is given up.
+func TestDeafClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, done, _ := pipeDoor(t, &fakeIntake{}, testOptions())
+		began := time.Now()
+		<-done // the banner finds no reader
+		if d := time.Since(began); d != time.Minute {
+			t.Errorf("gave up after %v", d)
+		}
+		c.Close()
+	})
+}
+
+func TestThrottle(t *testing.T) {
+	home, other := netip.MustParseAddr("192.0.2.10"), netip.MustParseAddr("198.51.100.1")
+	t.Run("a name from one network", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			th := NewThrottle()
+			var last time.Duration
+			for i := range 5 {
+				if w := th.Blocked(home, "acme/app"); w != 0 {
+					t.Fatalf("shut out for %v after %d failures", w, i)
+				}
+				d := th.Failed(home, "ACME/app")
+				if d <= last || d > maxFailDelay {
+					t.Errorf("failure %d is answered after %v, the one before %v", i, d, last)
+				}
+				last = d
+			}
+			if w := th.Blocked(home, "acme/app"); w != time.Minute {
+				t.Errorf("after five failures shut out for %v", w)
+			}
+			if th.Blocked(netip.MustParseAddr("::ffff:192.0.2.99"), "acme/app") == 0 {
+				t.Error("a neighbour in the network is not shut out")
+			}
+			if th.Blocked(other, "acme/app") != 0 || th.Blocked(home, "globex/app") != 0 {
+				t.Error("others are shut out")
+			}
+			th.Succeeded(home, "globex/app")
+			if th.Blocked(home, "acme/app") == 0 {
+				t.Error("another's success opened the door")
+			}
+			time.Sleep(time.Minute)
+			if th.Blocked(home, "acme/app") != 0 {
+				t.Error("still shut out a minute later")
+			}
+			th.Failed(home, "acme/app")
+			if th.Blocked(home, "acme/app") == 0 {
+				t.Error("a minute gave back more than one try")
+			}
+			th.Succeeded(home, "acme/app")
+			if th.Blocked(home, "acme/app") != 0 {
+				t.Error("one's own success does not count")
+			}
+		})
+	})
+	t.Run("a network that tries many names", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			th := NewThrottle()
+			th.Succeeded(home, "acme/app")
+			for i := range 40 {
+				th.Failed(home, fmt.Sprint("guess", i))
+			}
+			if th.Blocked(home, "fresh") == 0 {
+				t.Error("the network is not shut out")
+			}
+			if th.Blocked(home, "acme/app") != 0 {
+				t.Error("a name that is at home there is shut out")
+			}
+			time.Sleep(goodFor + time.Hour)
+			for i := range 40 {
+				th.Failed(home, fmt.Sprint("guess", i))
+			}
+			if th.Blocked(home, "acme/app") == 0 {
+				t.Error("a login of yesterday counts for ever")
+			}
+		})
+	})
+	t.Run("the table is bounded", func(t *testing.T) {
+		th := NewThrottle()
+		for i := range throttleSize {
+			th.Failed(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), fmt.Sprint(i))
+		}
+		if n := th.table.Len(); n != throttleSize {
+			t.Errorf("%d keys", n)
+		}
+	})
+}
+
+// A login that is shut out does not reach the intake, and says for how long.
+func TestShutOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := &fakeIntake{}
+		o := testOptions()
+		o.Throttle = NewThrottle()
+		for range 5 {
+			o.Throttle.Failed(netip.Addr{}, testUser)
+		}
+		c, done, s := pipeDoor(t, in, o)
+		k := newTalk(t, c)
+		k.want("220 ")
+		synctest.Wait()
+		s.who = nil
+		k.put("AUTH PLAIN AGFjbWUvYXBwAGszeS1vZi10aGUtYXBw\r\n")
+		k.want("454 4.7.0 too many logins have failed; try again in 61 seconds")
+		k.put("AUTH SCRAM-SHA-256 biwsbj1hY21lL2FwcCxyPWFiYw==\r\n") // n,,n=acme/app,r=abc
+		k.want("454 4.7.0 ")
+		if in.logins != 0 {
+			t.Error("the intake was asked")
+		}
+		c.Close()
+		<-done
+	})
+}
