@@ -82,6 +82,8 @@ type Credential struct {
 	Expires  time.Time `json:"expires,omitzero"`
 	Notify   string    `json:"notify,omitempty"`
 	LastUsed time.Time `json:"last_used,omitzero"`
+
+	owner mail.TenantID // set by the directory when it authenticates
 }
 
 // Domain is a DNS domain that a tenant proves it owns.
@@ -91,7 +93,17 @@ type Domain struct {
 	ReturnPath string    `json:"return_path,omitempty"` // host below the domain, default bounce
 	DKIM       []DKIMKey `json:"dkim,omitempty"`        // made when left out: RSA-2048 and Ed25519
 	Verified   bool      `json:"verified,omitempty"`    // an admin says so
+	State      string    `json:"state,omitempty"`       // pending or active; set by the directory
 }
+
+// States of a domain.
+const (
+	DomainPending = "pending" // claimed, and no proof seen yet
+	DomainActive  = "active"  // its key was seen in the DNS, or an admin verified it
+)
+
+// ReturnPathHost is the host that the domain's return paths are at.
+func (d *Domain) ReturnPathHost() string { return d.ReturnPath + "." + d.Name }
 
 // DKIMKey is one signing key. Key is given at creation (PEM, or file:, env:)
 // and sealed at once; Public is what the DNS must show as p=.
@@ -120,17 +132,22 @@ type Connection struct {
 	Signs    string   `json:"signs,omitempty"`    // provider: it signs for the domain on envelope: any
 	Verp     string   `json:"verp,omitempty"`     // recipient (default) or message
 	SMTP     *SMTP    `json:"smtp,omitempty"`
+	// Trusted is set by the directory when an admin wrote the connection: its
+	// host may then be on loopback.
+	Trusted bool `json:"trusted,omitempty"`
 }
 
 // SMTP says how to reach a submission server. Password is given as file:PATH,
 // env:NAME or itself; it is sealed at once and never shown.
 type SMTP struct {
-	Host          string `json:"host"`
-	Port          int    `json:"port,omitempty"`     // default by security: 465, 587, 25
-	Security      string `json:"security,omitempty"` // tls, starttls (default) or none
-	Auth          string `json:"auth,omitempty"`     // plain, login, cram-md5, scram-sha-256; default the best offered
-	Username      string `json:"username,omitempty"`
-	Password      string `json:"password,omitempty"`
-	CAFile        string `json:"ca_file,omitempty"` // PEM, besides the system's roots
+	Host     string `json:"host"`
+	Port     int    `json:"port,omitempty"`     // default by security: 465, 587, 25
+	Security string `json:"security,omitempty"` // tls, starttls (default) or none
+	Auth     string `json:"auth,omitempty"`     // plain, login, cram-md5, scram-sha-256; default the best offered
+	Username string `json:"username,omitempty"`
+	Password string `json:"password,omitempty"`
+	// CAFile is the text of certificates in PEM, trusted besides the system's
+	// roots. In files of "behalf apply" it is the path of a file that holds it.
+	CAFile        string `json:"ca_file,omitempty"`
 	AllowInsecure bool   `json:"allow_insecure,omitempty"`
 }
