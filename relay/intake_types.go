@@ -5,6 +5,7 @@ import (
 	"io"
 
 	"behalf/mail"
+	"behalf/tenant"
 )
 
 // Login is what a client showed to authenticate itself: a SASL exchange that
@@ -36,6 +37,9 @@ type ScramVerifier struct {
 // but the Username.
 type Principal struct {
 	Username string // for logs and metrics, e.g. acme/app
+
+	credential *tenant.Credential
+	view       *tenant.View // nil while a platform credential has named nobody
 }
 
 // Transaction is one message on its way in. A door calls Recipient for each

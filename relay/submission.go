@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"io"
 	"net/netip"
 	"time"
 
@@ -26,6 +27,8 @@ type Hints struct {
 	IdempotencyKey string
 	Route          []mail.UpstreamID
 	Method         mail.Method
+
+	request [32]byte // hash of an HTTP request, for its idempotency key
 }
 
 // Receipt is what a door tells the client of an accepted message.
@@ -34,4 +37,24 @@ type Receipt struct {
 	MessageID string
 	Repeated  bool // an earlier submission with this idempotency key; nothing new was accepted
 	Warnings  []string
+	// Refused are recipients that were refused one by one; those not named
+	// were accepted. SMTP tells of them itself, in answer to RCPT.
+	Refused []Refusal
+}
+
+// Refusal is one recipient that was not accepted, and why.
+type Refusal struct {
+	Address mail.Address  `json:"address"`
+	Failure *mail.Failure `json:"failure"`
+}
+
+// Submission is a whole message at once, as HTTP brings it.
+type Submission struct {
+	Envelope   mail.Envelope
+	Recipients []mail.Recipient // Address, ORcpt and Notify set
+	Hints      Hints
+	// Request is the hash of the request, if there is an idempotency key.
+	Request [32]byte
+	// Write writes the message with CRLF line ends.
+	Write func(w io.Writer) error
 }

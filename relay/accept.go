@@ -1,0 +1,276 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"unicode/utf8"
+
+	"behalf/internal/kv"
+	"behalf/mail"
+	"behalf/mail/header"
+	"behalf/spool"
+	"behalf/tenant/method"
+)
+
+// accept takes a message whose bytes have all come, step by step, and ends
+// with spool.Put: once that has returned nil, the message is ours.
+func (t *transaction) accept(ctx context.Context) (Receipt, error) {
+	if len(t.recipients) == 0 {
+		return Receipt{}, mail.Fail(554, mail.Enhanced{5, 5, 1}, mail.OfMessage, mail.ReasonRejected, "no valid recipients")
+	}
+	h, err := t.readHeader()
+	if err != nil {
+		return Receipt{}, err
+	}
+	if err := t.readHints(ctx, h); err != nil {
+		return Receipt{}, err
+	}
+	if r, found, err := t.repeated(ctx); found || err != nil {
+		return r, err
+	}
+	m, err := t.message(h)
+	if err != nil {
+		return Receipt{}, err
+	}
+	if err := t.suppress(ctx, m); err != nil {
+		return Receipt{}, err
+	}
+	in := t.in.Planner.facts(ctx, t.view, m.From, t.wanted())
+	if err := t.askMessage(ctx, m, h, in); err != nil {
+		return Receipt{}, err
+	}
+	choice, err := t.choose(m, in)
+	if err != nil {
+		return Receipt{}, err
+	}
+	if err := t.reserveAddress(m); err != nil {
+		return Receipt{}, err
+	}
+	t.schedule(m)
+	m.Edits = append(hygiene(h, t.ownsAddress), t.edits...)
+	m.Front = front(t.in.o.Hostname, m, h, t.client.TLS != "")
+	st, err := t.in.Spool.Put(ctx, t.body(), m, t.recipients, t.acceptance(choice), t.extra(m))
+	if err != nil {
+		return t.notPut(err)
+	}
+	t.learn(ctx, m)
+	t.in.Offer(st)
+	return Receipt{ID: m.ID, MessageID: m.MessageID, Warnings: t.warnings}, nil
+}
+
+// readHeader ends the scan and parses the header.
+func (t *transaction) readHeader() (header.Header, error) {
+	if t.draft == nil {
+		if _, err := t.Write(nil); err != nil {
+			return header.Header{}, err
+		}
+	}
+	if err := t.scanner.Close(); err != nil {
+		return header.Header{}, err
+	}
+	h, err := header.Parse(t.scanner.Header())
+	if err != nil {
+		return h, err
+	}
+	if looping(t.in.o.Hostname, h) {
+		return h, mail.Fail(554, mail.Enhanced{5, 4, 6}, mail.OfMessage, mail.ReasonLoop, "the message has been relayed too often; there is a loop between servers")
+	}
+	return h, nil
+}
+
+// readHints reads the Behalf-… fields and, now that a platform credential has
+// had its last chance to name a tenant, asks the stages that had to wait.
+func (t *transaction) readHints(ctx context.Context, h header.Header) error {
+	for _, f := range h.All() {
+		if len(f.Name) > len(hintPrefix) && strings.EqualFold(f.Name[:len(hintPrefix)], hintPrefix) {
+			if err := t.hints.setHint(f.Name, f.Value()); err != nil {
+				return err
+			}
+		}
+	}
+	if err := t.hints.check(t.now); err != nil {
+		return err
+	}
+	if t.hints.Tenant != "" {
+		if err := t.nameTenant(ctx, t.hints.Tenant); err != nil {
+			return err
+		}
+	}
+	if t.view == nil {
+		return mail.Fail(550, mail.Enhanced{5, 7, 1}, mail.OfMessage, mail.ReasonPolicy,
+			"credential %s acts for several tenants; name one by the username %s+TENANT, by authzid, or by the header field Behalf-Tenant", t.p.Username, t.p.Username)
+	}
+	if t.asked == len(t.recipients) {
+		return nil
+	}
+	if err := t.askSender(ctx); err != nil {
+		return err
+	}
+	for ; t.asked < len(t.recipients); t.asked++ {
+		if err := t.askRecipient(ctx, &t.recipients[t.asked]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// message is the facts of the message, as they will be kept.
+func (t *transaction) message(h header.Header) (*mail.Message, error) {
+	from, name, err := fromOf(h)
+	if err != nil {
+		return nil, err
+	}
+	id := t.in.Spool.NewID(t.view.Tenant.ID, t.now)
+	m := &mail.Message{
+		ID: id, Tenant: t.view.Tenant.ID, Credential: t.p.Username, Door: t.client.Door,
+		Stream: t.hints.Stream, Envelope: t.envelope, From: from, FromName: name,
+		Subject: shorten(header.DecodeText(h.Get("Subject")), 200), MessageID: h.Get("Message-ID"),
+		Size: t.draft.Size(), HeaderSize: t.scanner.HeaderSize(), BodyHash: t.scanner.BodyHash(), Body: t.scanner.Form(),
+		Tag: t.hints.Tag, Metadata: t.hints.Metadata, Accepted: t.now, NotBefore: t.hints.SendAt,
+		FromChange: t.view.Tenant.AllowFromChange, ReplyTo: h.Get("Reply-To"),
+	}
+	m.Body.Sealed = h.Sealed()
+	m.Unsubscribe = m.Stream == mail.StreamBroadcast && !h.Has("List-Unsubscribe")
+	if m.MessageID == "" {
+		m.MessageID = newMessageID(id, t.in.Planner.o.SendingDomain)
+	}
+	if !from.ASCII() && !t.envelope.UTF8 {
+		return nil, mail.Fail(553, mail.Enhanced{5, 6, 7}, mail.OfMessage, mail.ReasonCannotCarry, "the From address is not ASCII; say SMTPUTF8 in MAIL FROM")
+	}
+	return m, nil
+}
+
+// fromOf reads the one From field with its one mailbox.
+func fromOf(h header.Header) (mail.Address, string, error) {
+	if n := h.Count("From"); n != 1 {
+		return mail.Address{}, "", mail.Fail(550, mail.Enhanced{5, 6, 0}, mail.OfMessage, mail.ReasonContent, "the message has %d From fields; give exactly one", n)
+	}
+	a, name, err := header.ParseFrom(h.Get("From"))
+	if err != nil {
+		return a, "", mail.Fail(550, mail.Enhanced{5, 6, 0}, mail.OfMessage, mail.ReasonContent, "the From field must hold exactly one mailbox: %v", err)
+	}
+	return a, name, nil
+}
+
+// wanted is the route to consider: what the client asked for, else the tenant's.
+func (t *transaction) wanted() []mail.UpstreamID {
+	if len(t.hints.Route) > 0 {
+		return t.hints.Route
+	}
+	return routeOf(t.view)
+}
+
+// choose settles the wishes: which upstreams, and by which methods there.
+func (t *transaction) choose(m *mail.Message, in *method.Input) (method.Result, error) {
+	for _, id := range t.hints.Route {
+		if s := t.in.Planner.step(t.view, id); s.Problem != "" {
+			return method.Result{}, mail.Fail(550, mail.Enhanced{5, 7, 1}, mail.OfMessage, mail.ReasonUpstreamAbsent, "the route asked for cannot be used: %s", s.Problem)
+		}
+	}
+	if len(t.methods) > 0 {
+		in.Methods = t.methods
+	}
+	in.Asked = t.hints.Method
+	res := method.Choose(in)
+	if res.Err != nil {
+		return res, res.Err
+	}
+	m.Wishes = res.Wishes
+	m.Verp = m.Size <= wholeAbove || len(t.recipients) == 1
+	for _, w := range res.Wishes {
+		if c, ok := t.view.Connection(strings.TrimPrefix(string(w.Upstream), mail.ConnectionPrefix)); ok && c.Verp == "message" {
+			m.Verp = false
+		}
+	}
+	return res, nil
+}
+
+// wholeAbove is the size from which several recipients share one return path,
+// so that a large body travels once.
+const wholeAbove = 1 << 20
+
+// schedule puts the outcome of policy and limits on the message and its
+// recipients.
+func (t *transaction) schedule(m *mail.Message) {
+	if t.fate.notBefore.After(m.NotBefore) {
+		m.NotBefore = t.fate.notBefore
+	}
+	if m.NotBefore.Before(t.now) {
+		m.NotBefore = t.now
+	}
+	m.Expires = m.NotBefore.Add(t.in.o.MaxAge)
+	m.Tags = t.tags
+	for i := range t.recipients {
+		r := &t.recipients[i]
+		if r.State.Final() {
+			continue
+		}
+		r.Lane = mail.LaneFor(m.Wishes[0].Upstream, r.Address.Domain, m.Stream)
+		if r.State == mail.Queued && r.Next.Before(m.NotBefore) {
+			r.Next = m.NotBefore
+		}
+		t.fate.apply(r, t.now)
+	}
+}
+
+// ownsAddress tells whether the tenant may name a as Sender.
+func (t *transaction) ownsAddress(a mail.Address) bool {
+	id, ok := t.view.Identity(a)
+	return ok && id.Verified
+}
+
+func (t *transaction) body() *spool.Draft { return t.draft }
+
+// acceptance is what the first event tells.
+func (t *transaction) acceptance(res method.Result) *mail.Acceptance {
+	return &mail.Acceptance{
+		Client: t.client.Addr.String(), Helo: t.client.Helo, TLS: t.client.TLS,
+		Policy: t.rulings, Choices: res.Choices, Alignment: res.Alignment,
+	}
+}
+
+// extra is what else is written in the transaction of acceptance.
+func (t *transaction) extra(m *mail.Message) func(kv.Writer) error {
+	learn := t.policy.Needs().FirstTime || t.policy.Needs().Usage
+	if t.hints.IdempotencyKey == "" && !learn {
+		return nil
+	}
+	return func(w kv.Writer) error {
+		if learn {
+			for _, r := range t.recipients {
+				if err := t.in.Known.Learn(w, m.Tenant, r.Address); err != nil {
+					return err
+				}
+			}
+		}
+		if t.hints.IdempotencyKey == "" {
+			return nil
+		}
+		return t.in.Spool.PutIdempotency(w, m.Tenant, t.hints.IdempotencyKey, m.ID, t.requestHash())
+	}
+}
+
+// notPut explains why the message was not kept: a submission with the same
+// idempotency key came first, or it is our trouble.
+func (t *transaction) notPut(err error) (Receipt, error) {
+	var twice *spool.ErrRepeated
+	if errors.As(err, &twice) {
+		return t.repeat(twice.ID, twice.Hash)
+	}
+	return Receipt{}, err
+}
+
+func shorten(s string, most int) string {
+	if !utf8.ValidString(s) {
+		s = strings.ToValidUTF8(s, "\ufffd")
+	}
+	n := 0
+	for i := range s {
+		if n == most {
+			return s[:i]
+		}
+		n++
+	}
+	return s
+}

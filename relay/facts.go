@@ -1,0 +1,169 @@
+package relay
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"behalf/mail"
+	"behalf/tenant"
+	"behalf/tenant/dnscheck"
+	"behalf/tenant/method"
+)
+
+// facts gathers what the choice of a method depends on: what the directory and
+// the DNS say of the tenant's From at this moment. Everything it asks of the
+// DNS is cached by the checker.
+func (p *Planner) facts(ctx context.Context, v *tenant.View, from mail.Address, route []mail.UpstreamID) *method.Input {
+	in := &method.Input{
+		From:            from,
+		Methods:         v.Methods(),
+		AllowFromChange: v.Tenant.AllowFromChange,
+		Freemail:        dnscheck.Freemail(from.Domain),
+		Sending:         p.sending(ctx),
+		AddressLeft:     p.addressLeft(v),
+	}
+	if d, ok := v.DomainFor(from.Domain); ok {
+		in.Domain = p.domain(ctx, v.Tenant.ID, d)
+	}
+	id, claimed := v.Identity(from)
+	in.IdentityClaimed = claimed
+	in.IdentityOK = claimed && id.Verified || in.Domain.Name != "" && (in.Domain.Active || in.Domain.KeySeen)
+	dmarc, err := p.check.DMARC(ctx, from.Domain)
+	if err != nil {
+		dmarc = tenant.DMARC{Policy: tenant.PolicyUnknown}
+		in.DMARCDetail = "the DMARC record of " + from.Domain + " could not be looked up"
+	}
+	in.DMARC = dmarc
+	if sending, err := p.check.DMARC(ctx, p.o.SendingDomain); err == nil {
+		in.SendingPolicy = sending.Policy
+	}
+	if p.o.Capture {
+		assumePublished(in)
+	}
+	for _, id := range route {
+		in.Route = append(in.Route, p.step(v, id))
+	}
+	return in
+}
+
+// assumePublished is development: nothing leaves the machine, so the DNS is
+// taken to show what it should.
+func assumePublished(in *method.Input) {
+	for _, d := range []*method.Domain{&in.Domain, &in.Sending} {
+		if d.Name != "" {
+			d.Active, d.KeySeen, d.KeyUnknown, d.PathOK = true, true, false, true
+		}
+	}
+	in.IdentityOK = in.IdentityOK || in.Domain.Name != ""
+	in.DMARC, in.SendingPolicy = tenant.DMARC{Policy: tenant.PolicyAbsent}, tenant.PolicyAbsent
+}
+
+// domain is what the DNS says of a tenant's domain.
+func (p *Planner) domain(ctx context.Context, t mail.TenantID, d *tenant.Domain) method.Domain {
+	keys := p.check.Keys(ctx, t, d)
+	f := method.Domain{
+		Name: d.Name, Active: d.Verified || d.State == tenant.DomainActive, KeySeen: len(keys.Seen) > 0, KeyUnknown: keys.Unknown,
+		Found: keys.Found, Record: keys.Record, Expected: keys.Expected, ReturnPath: d.ReturnPath + "." + d.Name,
+	}
+	if f.KeySeen && t != 0 {
+		// Our key in the DNS is the proof that the tenant owns the domain. If
+		// another tenant proved it first, this one must not send as it.
+		if err := p.dir.Activate(ctx, t, d.Name); err != nil {
+			f.KeySeen, f.Found = false, "the domain could not be given to this tenant: "+err.Error()
+		} else {
+			f.Active = true
+		}
+	}
+	ok, detail, err := p.check.ReturnPath(ctx, f.ReturnPath)
+	f.PathOK, f.PathDetail = ok && err == nil, detail
+	return f
+}
+
+// sending is what the DNS says of the platform's own sending domain.
+func (p *Planner) sending(ctx context.Context) method.Domain {
+	d, err := p.sendingDomain(ctx)
+	if err != nil {
+		return method.Domain{Name: p.o.SendingDomain, KeyUnknown: true, Found: "the platform's keys could not be read"}
+	}
+	f := p.domain(ctx, 0, d)
+	f.Active = true
+	return f
+}
+
+// sendingDomain is the platform's sending domain, in the form of a tenant's.
+func (p *Planner) sendingDomain(ctx context.Context) (*tenant.Domain, error) {
+	keys, err := p.dir.PlatformKeys(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &tenant.Domain{Name: p.o.SendingDomain, ReturnPath: p.o.ReturnPath, DKIM: keys, Verified: true}, nil
+}
+
+// step describes one upstream of a route to the choice of methods.
+func (p *Planner) step(v *tenant.View, id mail.UpstreamID) method.Upstream {
+	u := method.Upstream{ID: id, Kind: method.KindMX}
+	name, isConnection := strings.CutPrefix(string(id), mail.ConnectionPrefix)
+	switch {
+	case isConnection:
+		c, ok := v.Connection(name)
+		if !ok {
+			u.Problem = "there is no connection " + name
+			return u
+		}
+		u.Kind, u.Senders, u.ProviderSigns = method.KindAccount, c.Senders, c.Signs == "provider"
+		if c.Envelope == "any" {
+			u.Kind = method.KindAny
+		}
+		if len(u.Senders) == 0 {
+			if a, err := accountAddress(c); err == nil {
+				u.Senders = []string{a.String()}
+			}
+		}
+	case id == mail.UpstreamPlatform:
+		u.ProviderSigns = p.o.PlatformSigns
+		if p.o.Platform == nil {
+			u.Problem = "the platform has no smart host"
+		}
+	case id == mail.UpstreamMailbox:
+		if p.o.Mailbox == nil {
+			u.Problem = "local delivery is for development only"
+		}
+	case id == mail.UpstreamMX:
+	default:
+		u.Problem = "there is no upstream " + string(id)
+	}
+	return u
+}
+
+// available tells whether a client or a policy may route a tenant's message
+// through id: its own connections and what every tenant has.
+func (p *Planner) available(v *tenant.View, id mail.UpstreamID) bool {
+	return p.step(v, id).Problem == ""
+}
+
+// routeOf is the tenant's route as upstreams.
+func routeOf(v *tenant.View) []mail.UpstreamID {
+	var ids []mail.UpstreamID
+	for _, w := range v.Route() {
+		if id := w.ID(); !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// accountAddress is the address of a connection's account: its user name where
+// that is an address, else the first sender that is one.
+func accountAddress(c *tenant.Connection) (mail.Address, error) {
+	if c.SMTP != nil && strings.Contains(c.SMTP.Username, "@") {
+		return mail.ParseAddress(c.SMTP.Username)
+	}
+	for _, s := range c.Senders {
+		if !strings.HasPrefix(s, "*@") {
+			return mail.ParseAddress(s)
+		}
+	}
+	return mail.Address{}, mail.Fail(550, mail.Enhanced{5, 7, 1}, mail.OfRoute, mail.ReasonSenderRefused,
+		"connection %s has no address of its own; list it under senders", c.Name)
+}

@@ -1,0 +1,187 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"behalf/internal/kv"
+	"behalf/limit"
+	"behalf/mail"
+	"behalf/policy"
+	"behalf/spool"
+	"behalf/tenant"
+)
+
+// Parts are what an Intake stands on; all are needed.
+type Parts struct {
+	Directory *tenant.Directory
+	Policy    *policy.Engine
+	Limits    *limit.Limiter
+	Usage     *limit.Usage
+	Known     *limit.Known
+	Store     kv.Store
+	Spool     *spool.Spool
+	Planner   *Planner
+	Offer     func(*spool.Stored) // hands an accepted message to the dispatcher; must not block
+}
+
+// Options of an Intake.
+type Options struct {
+	Hostname      string
+	MaxSize       int64         // octets of a message
+	MaxRecipients int           // of one transaction
+	MaxAge        time.Duration // life of a message
+	Log           *slog.Logger
+	Metrics       *Metrics
+}
+
+// Intake is the way from a door to the spool.
+type Intake struct {
+	Parts
+	o Options
+}
+
+// NewIntake makes an Intake. It starts nothing.
+func NewIntake(p Parts, o Options) *Intake { return &Intake{Parts: p, o: o} }
+
+// refusedLogin is what every failed log-in is told, whatever failed.
+func refusedLogin(err error) *mail.Failure {
+	return &mail.Failure{Code: 535, Enhanced: mail.Enhanced{5, 7, 8}, Scope: mail.OfRoute, Reason: mail.ReasonAuth, Err: err,
+		Text: "authentication failed; check the username (tenant/name) and the secret"}
+}
+
+// Login checks what a client showed and says who it is.
+func (in *Intake) Login(ctx context.Context, c Client, l Login) (*Principal, error) {
+	var cred *tenant.Credential
+	var err error
+	name, named := tenant.SplitUsername(l.Username)
+	if l.Username == "" {
+		cred, err = in.Directory.AuthenticateBearer(ctx, l.Secret)
+	} else {
+		cred, err = in.Directory.Authenticate(ctx, name, l.Secret)
+	}
+	return in.principal(ctx, c, cred, err, named, l.Authzid)
+}
+
+// Scram gives what is needed to check a SCRAM-SHA-256 proof. A username that
+// does not exist gets a verifier that nothing fits.
+func (in *Intake) Scram(ctx context.Context, c Client, username string) (ScramVerifier, error) {
+	name, _ := tenant.SplitUsername(username)
+	v, err := in.Directory.Scram(ctx, name)
+	if err != nil {
+		return ScramVerifier{}, err
+	}
+	return ScramVerifier(v), nil
+}
+
+// LoginVerified says who a client is that proved its secret by SCRAM.
+func (in *Intake) LoginVerified(ctx context.Context, c Client, username, authzid string) (*Principal, error) {
+	name, named := tenant.SplitUsername(username)
+	cred, err := in.Directory.Authenticated(ctx, name)
+	return in.principal(ctx, c, cred, err, named, authzid)
+}
+
+// principal checks where the credential is used from and for whom. A platform
+// credential names its tenant in its username, by authzid, or later with the
+// message; a tenant's credential may name only itself.
+func (in *Intake) principal(ctx context.Context, c Client, cred *tenant.Credential, err error, named, authzid string) (*Principal, error) {
+	if errors.Is(err, tenant.ErrAuth) {
+		return nil, refusedLogin(err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !cred.Allows(c.Addr.Addr()) {
+		return nil, refusedLogin(errors.New("used from outside the credential's networks"))
+	}
+	p := &Principal{Username: cred.Username, credential: cred}
+	if authzid == cred.Username {
+		authzid = ""
+	}
+	if named != "" && authzid != "" && named != authzid {
+		return nil, notYours(cred, authzid)
+	}
+	if named == "" {
+		named = authzid
+	}
+	if cred.Scope != scopePlatform {
+		if named != "" && named != cred.Tenant {
+			return nil, notYours(cred, named)
+		}
+		named = cred.Tenant
+	}
+	if named != "" {
+		if p.view, err = in.actFor(ctx, cred, named); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+const scopePlatform = "platform"
+
+// notYours is the answer to anybody who names a tenant it may not act for,
+// whether that tenant exists or not.
+func notYours(c *tenant.Credential, name string) *mail.Failure {
+	return mail.Fail(550, mail.Enhanced{5, 7, 1}, mail.OfMessage, mail.ReasonPolicy, "credential %s may not act for tenant %q", c.Username, name)
+}
+
+// actFor opens the tenant that a credential acts for.
+func (in *Intake) actFor(ctx context.Context, c *tenant.Credential, name string) (*tenant.View, error) {
+	if !in.Directory.MayActFor(c, name) {
+		return nil, notYours(c, name)
+	}
+	v, err := in.Directory.ViewByName(ctx, name)
+	if errors.Is(err, tenant.ErrNotFound) {
+		return nil, notYours(c, name)
+	}
+	return v, err
+}
+
+// Begin opens a transaction: it asks the sender stage, if the tenant is known
+// by now, and reserves nothing but memory.
+func (in *Intake) Begin(ctx context.Context, p *Principal, c Client, e mail.Envelope, size int64) (Transaction, error) {
+	return in.begin(ctx, p, c, e, size, Hints{})
+}
+
+func (in *Intake) begin(ctx context.Context, p *Principal, c Client, e mail.Envelope, size int64, h Hints) (*transaction, error) {
+	if size > in.o.MaxSize {
+		return nil, tooLarge(in.o.MaxSize)
+	}
+	view, err := in.freshView(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	t := &transaction{in: in, p: p, client: c, view: view, envelope: e, declared: size, hints: h, policy: in.Policy.Pin(), now: time.Now().UTC(), seen: map[string]bool{}, counted: map[string]bool{}}
+	if h.Tenant != "" {
+		if err := t.nameTenant(ctx, h.Tenant); err != nil {
+			return nil, err
+		}
+	}
+	if t.view != nil {
+		if err := t.askSender(ctx); err != nil {
+			t.Abort()
+			return nil, err
+		}
+	}
+	return t, nil
+}
+
+// freshView sees the principal's tenant as it is now, not as it was at log-in:
+// a tenant may have been suspended since.
+func (in *Intake) freshView(ctx context.Context, p *Principal) (*tenant.View, error) {
+	if p.view == nil {
+		return nil, nil
+	}
+	v, err := in.Directory.View(ctx, p.view.Tenant.ID)
+	if errors.Is(err, tenant.ErrNotFound) {
+		return nil, notYours(p.credential, p.view.Tenant.Name)
+	}
+	return v, err
+}
+
+func tooLarge(limit int64) *mail.Failure {
+	return mail.Fail(552, mail.Enhanced{5, 3, 4}, mail.OfMessage, mail.ReasonTooLarge, "the message is larger than the limit of %d octets", limit)
+}

@@ -1,0 +1,56 @@
+package relay
+
+import (
+	"context"
+
+	"behalf/mail"
+	"behalf/tenant"
+)
+
+// Accept takes a whole message at once. Recipients that are refused are listed
+// in the receipt; when all are, the first refusal is the error.
+func (in *Intake) Accept(ctx context.Context, p *Principal, c Client, s Submission) (Receipt, error) {
+	s.Hints.request = s.Request
+	t, err := in.begin(ctx, p, c, s.Envelope, 0, s.Hints)
+	if err != nil {
+		return Receipt{}, err
+	}
+	var refused []Refusal
+	for _, r := range s.Recipients {
+		err := t.Recipient(ctx, r)
+		if err == nil {
+			continue
+		}
+		f := mail.AsFailure(err)
+		if f.Scope == mail.OfUs {
+			t.Abort()
+			return Receipt{}, err
+		}
+		refused = append(refused, Refusal{Address: r.Address, Failure: f})
+	}
+	if len(t.recipients) == 0 && len(refused) > 0 {
+		t.Abort()
+		return Receipt{}, refused[0].Failure
+	}
+	if err := s.Write(t); err != nil {
+		t.Abort()
+		return Receipt{}, err
+	}
+	receipt, err := t.Commit(ctx)
+	receipt.Refused = refused
+	return receipt, err
+}
+
+// Bearer says who an HTTP client is that showed a credential's secret.
+func (in *Intake) Bearer(ctx context.Context, c Client, secret string) (*Principal, error) {
+	return in.Login(ctx, c, Login{Mechanism: "BEARER", Secret: secret})
+}
+
+// Administrator is the principal of the admin key: a platform credential that
+// may act for every tenant.
+func (in *Intake) Administrator() *Principal {
+	return &Principal{Username: "admin", credential: &tenant.Credential{Username: "admin", Scope: scopePlatform, Tenants: []string{"*"}}}
+}
+
+// Credential is what the principal authenticated with.
+func (p *Principal) Credential() *tenant.Credential { return p.credential }

@@ -1,0 +1,141 @@
+package relay
+
+import (
+	"context"
+	"time"
+
+	"behalf/limit"
+	"behalf/mail"
+	"behalf/mail/scan"
+	"behalf/policy"
+	"behalf/spool"
+	"behalf/tenant"
+)
+
+// transaction is one message on its way from a door to the spool.
+type transaction struct {
+	in       *Intake
+	p        *Principal
+	client   Client
+	view     *tenant.View // nil until a platform credential named its tenant
+	envelope mail.Envelope
+	declared int64 // SIZE of MAIL FROM
+	hints    Hints
+	policy   policy.Pinned // one set of rules for the whole message
+	now      time.Time
+
+	recipients []mail.Recipient
+	seen       map[string]bool // keys of recipients
+	asked      int             // recipients that the policy has ruled on
+
+	draft   *spool.Draft
+	scanner *scan.Scanner
+
+	fate         fateOfOne // of the whole message
+	rulings      []mail.Ruling
+	warnings     []string
+	tags         []string
+	edits        []mail.Edit
+	route        []mail.UpstreamID
+	methods      []mail.Method
+	counted      map[string]bool // limits that this message counts in already
+	perRecipient []policy.Limit  // named by the sender stage, asked at each RCPT
+	perByte      []policy.Limit  // asked once the size is known
+	reservations []*limit.Reservation
+	firstTime    int
+	done         bool
+}
+
+// Recipient adds one recipient; an error refuses it alone. An address given
+// twice is accepted twice and kept once.
+func (t *transaction) Recipient(ctx context.Context, r mail.Recipient) error {
+	if r.Address.Domain == "" { // <postmaster>, of this host (RFC 5321, section 4.1.1.3)
+		a, err := mail.ParseAddress(t.in.Planner.o.Notify)
+		if err != nil {
+			return err
+		}
+		r.Address = a
+	}
+	if !r.Address.ASCII() && !t.envelope.UTF8 {
+		return mail.Fail(553, mail.Enhanced{5, 6, 7}, mail.OfRecipient, mail.ReasonCannotCarry, "the address is not ASCII; say SMTPUTF8 in MAIL FROM")
+	}
+	if t.seen[r.Address.Key()] {
+		return nil
+	}
+	if len(t.recipients) >= t.in.o.MaxRecipients {
+		return mail.Fail(452, mail.Enhanced{4, 5, 3}, mail.OfRecipient, mail.ReasonPolicy, "too many recipients; send at most %d in one transaction", t.in.o.MaxRecipients)
+	}
+	r.State = mail.Queued
+	if t.view != nil {
+		if err := t.askRecipient(ctx, &r); err != nil {
+			return err
+		}
+	}
+	t.seen[r.Address.Key()] = true
+	t.recipients = append(t.recipients, r)
+	if t.view != nil {
+		t.asked = len(t.recipients)
+	}
+	return nil
+}
+
+// Write takes bytes of the message.
+func (t *transaction) Write(p []byte) (int, error) {
+	if t.draft == nil {
+		t.draft = t.in.Spool.Draft()
+		t.scanner = scan.New()
+	}
+	if t.draft.Size()+int64(len(p)) > t.in.o.MaxSize {
+		return 0, tooLarge(t.in.o.MaxSize)
+	}
+	if _, err := t.scanner.Write(p); err != nil {
+		return 0, err
+	}
+	return t.draft.Write(p)
+}
+
+// Commit makes the message durable, or says why not; either way the
+// transaction has ended.
+func (t *transaction) Commit(ctx context.Context) (Receipt, error) {
+	r, err := t.accept(ctx)
+	t.end(err == nil && !r.Repeated)
+	return r, err
+}
+
+// Abort drops everything and gives back what was reserved.
+func (t *transaction) Abort() { t.end(false) }
+
+func (t *transaction) end(kept bool) {
+	if t.done {
+		return
+	}
+	t.done = true
+	for _, r := range t.reservations {
+		if kept {
+			r.Commit()
+		} else {
+			r.Abort(time.Now())
+		}
+	}
+	if !kept && t.draft != nil {
+		t.draft.Discard()
+	}
+}
+
+// nameTenant takes the tenant that came with the message. Only a platform
+// credential's word counts; anybody else may at most repeat its own name.
+func (t *transaction) nameTenant(ctx context.Context, name string) error {
+	c := t.p.credential
+	if t.view != nil {
+		if c.Scope == scopePlatform && t.view.Tenant.Name != name {
+			return notYours(c, name)
+		}
+		return nil
+	}
+	v, err := t.in.actFor(ctx, c, name)
+	if err != nil {
+		return err
+	}
+	t.view = v
+	return nil
+}

@@ -1,0 +1,55 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"behalf/mail"
+	"behalf/tenant"
+	"behalf/tenant/dnscheck"
+	"behalf/web"
+)
+
+type recordsInput struct {
+	refInput
+	Accept string `header:"Accept"`
+}
+
+// domains registers the records that a domain's owner must publish.
+func (a *API) domains(h huma.API) {
+	huma.Register(h, huma.Operation{OperationID: "list-domain-records", Method: http.MethodGet, Path: "/v1/domains/{name}/records", Tags: []string{"domains"},
+		Summary: "The DNS records to publish, with what stands there now", Description: "With Accept: text/dns as a fragment of a zone file."},
+		func(ctx context.Context, in *recordsInput) (*huma.StreamResponse, error) {
+			t, d, err := a.domain(ctx, &in.refInput)
+			if err != nil {
+				return nil, a.problem(err)
+			}
+			records := a.Checker.Records(ctx, t, d)
+			return &huma.StreamResponse{Body: func(hc huma.Context) {
+				if strings.Contains(in.Accept, "text/dns") {
+					hc.SetHeader("Content-Type", "text/dns; charset=utf-8")
+					_, _ = hc.BodyWriter().Write([]byte(dnscheck.Zone(records)))
+					return
+				}
+				hc.SetHeader("Content-Type", "application/json")
+				_ = huma.DefaultJSONFormat.Marshal(hc.BodyWriter(), map[string]any{"items": records})
+			}}, nil
+		})
+}
+
+// domain opens a domain that the caller may see.
+func (a *API) domain(ctx context.Context, in *refInput) (mail.TenantID, *tenant.Domain, error) {
+	r, err := a.Directory.Get(ctx, web.CallerOf(ctx).Actor, tenant.Ref{Kind: tenant.KindDomain, Tenant: in.Tenant, Name: in.Name})
+	if err != nil {
+		return 0, nil, err
+	}
+	d := r.(*tenant.Domain)
+	v, err := a.Directory.ViewByName(ctx, d.Tenant)
+	if err != nil {
+		return 0, nil, err
+	}
+	return v.Tenant.ID, d, nil
+}

@@ -1,0 +1,359 @@
+package api
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/go-chi/chi/v5"
+
+	"behalf/mail"
+	"behalf/mail/compose"
+	"behalf/mail/header"
+	"behalf/relay"
+	"behalf/web"
+)
+
+// Draft is a message in parts, as POST /v1/messages takes it.
+type Draft struct {
+	From        string            `json:"from" doc:"Mailbox, e.g. Acme Support <support@acme.example>."`
+	To          Mailboxes         `json:"to,omitempty"`
+	Cc          Mailboxes         `json:"cc,omitempty"`
+	Bcc         Mailboxes         `json:"bcc,omitempty"`
+	ReplyTo     Mailboxes         `json:"reply_to,omitempty"`
+	Subject     string            `json:"subject,omitempty"`
+	Text        string            `json:"text,omitempty"`
+	HTML        string            `json:"html,omitempty"`
+	Headers     map[string]string `json:"headers,omitempty" doc:"Further header fields."`
+	Attachments []Attachment      `json:"attachments,omitempty"`
+	EnvelopeTo  Mailboxes         `json:"envelope_to,omitempty" doc:"Recipients instead of to, cc and bcc."`
+	MailFrom    *string           `json:"mail_from,omitempty" doc:"Envelope sender; default the From address; empty for the null path."`
+	Tenant      string            `json:"tenant,omitempty" doc:"For whom a platform credential submits; the header Behalf-Tenant does the same."`
+	Stream      string            `json:"stream,omitempty" doc:"transactional (default), broadcast, or a name of the tenant's own."`
+	Tag         string            `json:"tag,omitempty"`
+	Metadata    map[string]string `json:"metadata,omitempty" doc:"Given back in events."`
+	SendAt      time.Time         `json:"send_at,omitzero" doc:"Not before this time, at most 60 days ahead."`
+	Route       []string          `json:"route,omitempty" doc:"Upstreams to try instead of the tenant's route."`
+	Method      mail.Method       `json:"method,omitempty" doc:"Only this method will do."`
+}
+
+// Attachment is one file of a Draft.
+type Attachment struct {
+	Filename    string `json:"filename,omitempty"`
+	ContentType string `json:"content_type,omitempty"`
+	Content     string `json:"content" doc:"Base 64."`
+	ContentID   string `json:"content_id,omitempty" doc:"For cid: links in the HTML."`
+	Inline      bool   `json:"inline,omitempty"`
+}
+
+// Mailboxes is a list of mailboxes, or one string with commas between them.
+type Mailboxes []string
+
+// UnmarshalJSON takes a string or a list.
+func (m *Mailboxes) UnmarshalJSON(b []byte) error {
+	if len(b) > 0 && b[0] == '"' {
+		var s string
+		err := json.Unmarshal(b, &s)
+		*m = Mailboxes{s}
+		return err
+	}
+	return json.Unmarshal(b, (*[]string)(m))
+}
+
+// Schema describes both forms in OpenAPI.
+func (Mailboxes) Schema(huma.Registry) *huma.Schema {
+	text := &huma.Schema{Type: huma.TypeString}
+	return &huma.Schema{OneOf: []*huma.Schema{text, {Type: huma.TypeArray, Items: text}}}
+}
+
+func (m Mailboxes) parse(field string) ([]compose.Mailbox, error) {
+	var out []compose.Mailbox
+	for _, s := range m {
+		list, err := header.ParseAddressList(s)
+		if err != nil {
+			return nil, bad("%s: %q is not a mailbox: %v", field, s, err)
+		}
+		for _, b := range list {
+			out = append(out, compose.Mailbox(b))
+		}
+	}
+	return out, nil
+}
+
+// Accepted is the answer to a submission.
+type Accepted struct {
+	ID        mail.ID         `json:"id"`
+	MessageID string          `json:"message_id,omitempty"`
+	Repeated  bool            `json:"repeated,omitempty" doc:"This idempotency key was used before; nothing new was accepted."`
+	Refused   []relay.Refusal `json:"refused,omitempty"`
+	Warnings  []string        `json:"warnings,omitempty"`
+}
+
+func bad(format string, args ...any) error {
+	return mail.Fail(550, mail.Enhanced{5, 6, 0}, mail.OfMessage, mail.ReasonContent, format, args...)
+}
+
+// submission registers POST /v1/messages. It is a handler of its own because
+// a message in RFC 5322 form streams from the socket to the spool.
+func (a *API) submission(r chi.Router, h huma.API) {
+	draft := h.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[Draft](), true, "Draft")
+	accepted := h.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[Accepted](), true, "Accepted")
+	text := &huma.Schema{Type: huma.TypeString}
+	query := func(name, doc string) *huma.Param {
+		return &huma.Param{Name: name, In: "query", Schema: text, Description: doc}
+	}
+	h.OpenAPI().AddOperation(&huma.Operation{
+		OperationID: "submit-message", Method: http.MethodPost, Path: "/v1/messages", Tags: []string{"messages"}, Summary: "Submit a message",
+		Description: "In parts as JSON, or whole as message/rfc822 with the envelope in the query. Answered 202 once the message would survive a power cut.",
+		Parameters: []*huma.Param{
+			{Name: "Idempotency-Key", In: "header", Schema: text, Description: "Within 24 hours the same key gives the same message."},
+			{Name: "Behalf-Tenant", In: "header", Schema: text, Description: "For whom a platform credential submits."},
+			query("from", "message/rfc822: envelope sender; empty or left out for the From address; <> for the null path."),
+			query("to", "message/rfc822: recipients; may be repeated."),
+		},
+		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/json": {Schema: draft}, "message/rfc822": {Schema: text}}},
+		Responses:   map[string]*huma.Response{"202": {Description: "Accepted", Content: map[string]*huma.MediaType{"application/json": {Schema: accepted}}}},
+	})
+	r.Post("/v1/messages", func(w http.ResponseWriter, r *http.Request) {
+		receipt, err := a.submit(w, r)
+		if err != nil {
+			web.Error(w, r, a.Log, err)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusAccepted)
+		_ = json.NewEncoder(w).Encode(Accepted(receipt)) // the client is gone if this fails; the message is not
+	})
+}
+
+func (a *API) submit(w http.ResponseWriter, r *http.Request) (relay.Receipt, error) {
+	var s relay.Submission
+	var err error
+	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	switch kind {
+	case "message/rfc822":
+		s, err = a.whole(w, r)
+	case "application/json", "":
+		var done func()
+		s, done, err = a.parts(w, r)
+		if done != nil {
+			defer done()
+		}
+	default:
+		err = mail.Fail(550, mail.Enhanced{5, 6, 1}, mail.OfMessage, mail.ReasonContent, "content type %s is not taken; send application/json or message/rfc822", kind)
+	}
+	if err != nil {
+		return relay.Receipt{}, err
+	}
+	if t := r.Header.Get("Behalf-Tenant"); t != "" {
+		if s.Hints.Tenant != "" && s.Hints.Tenant != t {
+			return relay.Receipt{}, bad("the header Behalf-Tenant and the field tenant name different tenants")
+		}
+		s.Hints.Tenant = t
+	}
+	if k := r.Header.Get("Idempotency-Key"); k != "" {
+		s.Hints.IdempotencyKey = k
+	}
+	c := web.CallerOf(r.Context())
+	return a.Intake.Accept(r.Context(), c.Principal, c.Client, s)
+}
+
+// whole takes a message in RFC 5322 form, with the envelope in the query.
+func (a *API) whole(w http.ResponseWriter, r *http.Request) (relay.Submission, error) {
+	s := relay.Submission{Envelope: mail.Envelope{UTF8: true, EightBit: true}}
+	q := r.URL.Query()
+	for _, to := range q["to"] {
+		for one := range strings.SplitSeq(to, ",") {
+			addr, err := mail.ParseAddress(strings.TrimSpace(one))
+			if err != nil {
+				return s, bad("to: %v", err)
+			}
+			s.Recipients = append(s.Recipients, mail.Recipient{Address: addr})
+		}
+	}
+	if len(s.Recipients) == 0 {
+		return s, bad("name the recipients in the query: ?to=address")
+	}
+	if err := hintsFrom(q, &s.Hints); err != nil {
+		return s, err
+	}
+	body := io.Reader(http.MaxBytesReader(w, r.Body, a.MaxSize+a.MaxSize/64)) // bare LF grow to CRLF
+	switch from := strings.TrimSpace(q.Get("from")); from {
+	case "<>":
+	case "":
+		head, addr, err := peekFrom(body)
+		if err != nil {
+			return s, err
+		}
+		s.Envelope.From, body = addr, head
+	default:
+		addr, err := mail.ParseAddress(strings.Trim(from, "<>"))
+		if err != nil {
+			return s, bad("from: %v", err)
+		}
+		s.Envelope.From = addr
+	}
+	s.Write = func(w io.Writer) error {
+		_, err := io.Copy(newCRLF(w), body)
+		return err
+	}
+	return s, nil
+}
+
+func hintsFrom(q url.Values, h *relay.Hints) error {
+	h.Stream, h.Tag, h.Method = q.Get("stream"), q.Get("tag"), mail.Method(q.Get("method"))
+	h.Route = relay.ParseRoute(q.Get("route"))
+	if at := q.Get("send_at"); at != "" {
+		t, err := time.Parse(time.RFC3339, at)
+		if err != nil {
+			return bad("send_at: want a time such as 2027-01-31T08:00:00Z")
+		}
+		h.SendAt = t
+	}
+	return nil
+}
+
+// peekFrom reads as much of the message as holds its header, finds the From
+// address, and gives a reader of the whole again.
+func peekFrom(r io.Reader) (io.Reader, mail.Address, error) {
+	var head bytes.Buffer
+	buf := make([]byte, 4096)
+	for head.Len() <= header.MaxBytes {
+		n, err := r.Read(buf)
+		head.Write(buf[:n])
+		text := bytes.ReplaceAll(head.Bytes(), []byte("\r\n"), []byte("\n"))
+		end := bytes.Index(text, []byte("\n\n"))
+		if end < 0 && err == nil {
+			continue
+		}
+		if err != nil && err != io.EOF {
+			return nil, mail.Address{}, fmt.Errorf("reading the message: %w", err)
+		}
+		if end >= 0 {
+			text = text[:end+2]
+		}
+		h, err := header.Parse(bytes.ReplaceAll(text, []byte("\n"), []byte("\r\n")))
+		if err != nil {
+			return nil, mail.Address{}, err
+		}
+		addr, _, err := header.ParseFrom(h.Get("From"))
+		if err != nil {
+			return nil, addr, bad("the From field must hold exactly one mailbox: %v", err)
+		}
+		return io.MultiReader(&head, r), addr, nil
+	}
+	return nil, mail.Address{}, bad("the header is larger than %d octets", header.MaxBytes)
+}
+
+// parts takes a message in parts. Done gives back the memory it was allowed.
+func (a *API) parts(w http.ResponseWriter, r *http.Request) (s relay.Submission, done func(), err error) {
+	most := a.MaxSize + a.MaxSize/2 // base 64 in JSON
+	need := min(most, max(r.ContentLength, 64<<10)) * 2
+	if r.ContentLength < 0 {
+		need = most
+	}
+	need = min(need, jsonMemory)
+	if err := a.memory.Acquire(r.Context(), need); err != nil {
+		return s, nil, mail.Fail(451, mail.Enhanced{4, 3, 2}, mail.OfUs, mail.ReasonRate, "too many large requests at once; try again in a minute")
+	}
+	done = func() { a.memory.Release(need) }
+	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
+	if err != nil {
+		return s, done, fmt.Errorf("reading the request: %w", err)
+	}
+	var d Draft
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&d); err != nil {
+		return s, done, bad("the request is not what POST /v1/messages takes: %s", strings.TrimPrefix(err.Error(), "json: "))
+	}
+	s, err = d.submission()
+	s.Request = sha256.Sum256(raw)
+	return s, done, err
+}
+
+// submission composes the message.
+func (d *Draft) submission() (relay.Submission, error) {
+	s := relay.Submission{
+		Envelope: mail.Envelope{UTF8: true, EightBit: true},
+		Hints: relay.Hints{Tenant: d.Tenant, Stream: d.Stream, Tag: d.Tag, Metadata: d.Metadata, SendAt: d.SendAt,
+			Route: relay.ParseRoute(strings.Join(d.Route, ",")), Method: d.Method},
+	}
+	m, err := d.compose()
+	if err != nil {
+		return s, err
+	}
+	recipients := m.Recipients()
+	if len(d.EnvelopeTo) > 0 {
+		list, err := d.EnvelopeTo.parse("envelope_to")
+		if err != nil {
+			return s, err
+		}
+		recipients = recipients[:0]
+		for _, b := range list {
+			recipients = append(recipients, b.Address)
+		}
+	}
+	for _, to := range recipients {
+		s.Recipients = append(s.Recipients, mail.Recipient{Address: to})
+	}
+	if len(s.Recipients) == 0 {
+		return s, bad("name at least one recipient in to, cc, bcc or envelope_to")
+	}
+	s.Envelope.From = m.From.Address
+	if d.MailFrom != nil {
+		s.Envelope.From = mail.Address{}
+		if err := s.Envelope.From.UnmarshalText([]byte(*d.MailFrom)); err != nil {
+			return s, bad("mail_from: %v", err)
+		}
+	}
+	s.Write = func(w io.Writer) error {
+		_, err := m.WriteTo(w)
+		return err
+	}
+	return s, nil
+}
+
+func (d *Draft) compose() (*compose.Message, error) {
+	m := &compose.Message{Subject: d.Subject, Text: d.Text, HTML: d.HTML, Date: time.Now()}
+	from, err := Mailboxes{d.From}.parse("from")
+	if err != nil {
+		return nil, err
+	}
+	if len(from) != 1 {
+		return nil, bad("from: give exactly one mailbox")
+	}
+	m.From = from[0]
+	for _, f := range []struct {
+		name string
+		in   Mailboxes
+		out  *[]compose.Mailbox
+	}{{"to", d.To, &m.To}, {"cc", d.Cc, &m.Cc}, {"bcc", d.Bcc, &m.Bcc}, {"reply_to", d.ReplyTo, &m.ReplyTo}} {
+		if *f.out, err = f.in.parse(f.name); err != nil {
+			return nil, err
+		}
+	}
+	for k, v := range d.Headers {
+		m.Headers = append(m.Headers, compose.Field{Name: k, Value: v})
+	}
+	for i, at := range d.Attachments {
+		if _, err := base64.StdEncoding.DecodeString(at.Content); err != nil {
+			return nil, bad("attachments[%d].content is not base 64", i)
+		}
+		m.Attachments = append(m.Attachments, compose.Attachment{
+			Filename: at.Filename, ContentType: at.ContentType, ContentID: strings.Trim(at.ContentID, "<>"), Inline: at.Inline,
+			Content: base64.NewDecoder(base64.StdEncoding, strings.NewReader(at.Content)),
+		})
+	}
+	return m, m.Check()
+}
