@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"behalf/internal/smtpclient"
@@ -17,7 +18,7 @@ type Dial func(ctx context.Context) (*smtpclient.Client, error)
 // A session that turns out to be over before anything was taken, because it
 // idled or served its share of messages, is replaced by a fresh one: that is no
 // retry, for the peer was never asked. A fresh session that ends in the same
-// way, with nothing gained, ends the attempt.
+// way, with nothing taken, ends the attempt.
 func Transact(ctx context.Context, l *smtpclient.Lease, dial Dial, j *Job, start time.Time) []Result {
 	out := make([]Result, len(j.To))
 	todo := make([]int, len(j.To))
@@ -25,25 +26,30 @@ func Transact(ctx context.Context, l *smtpclient.Lease, dial Dial, j *Job, start
 		todo[i] = i
 	}
 	for len(todo) > 0 {
-		fresh := l.Client == nil
-		if fresh {
+		if l.Client == nil {
 			c, err := dial(ctx)
 			if err != nil {
-				fill(out, todo, Result{Failure: mail.AsFailure(err)}, start)
+				f := mail.AsFailure(err)
+				fill(out, todo, Result{Failure: f, Host: f.Remote, Reply: f.Reply}, start)
 				return out
 			}
 			l.Client = c
 		}
+		fresh := l.Client.Spent() == 0
 		left := once(ctx, l.Client, j, todo, out, start)
 		if len(left) > 0 {
 			l.Drop()
 		}
-		if fresh && len(left) == len(todo) || ctx.Err() != nil {
+		if fresh && !anyTaken(out, todo) || ctx.Err() != nil {
 			return out
 		}
 		todo = left
 	}
 	return out
+}
+
+func anyTaken(out []Result, which []int) bool {
+	return slices.ContainsFunc(which, func(i int) bool { return out[i].Failure == nil })
 }
 
 func fill(out []Result, which []int, r Result, start time.Time) {

@@ -61,10 +61,11 @@ type Config struct {
 // Timeouts bound each step. They are those of RFC 5321, section 4.5.3.2, made
 // shorter except for the last, where haste makes duplicates. Zero means default.
 type Timeouts struct {
-	Greeting time.Duration // 220, and each reply up to the log-in; 1 min
-	Command  time.Duration // MAIL, RCPT, DATA; 2 min
-	Block    time.Duration // writing 64 KiB; 3 min
-	Final    time.Duration // the answer to the final dot; 10 min
+	Greeting  time.Duration // 220, and each reply up to the log-in; 1 min
+	Handshake time.Duration // TLS; 10 s
+	Command   time.Duration // MAIL, RCPT, DATA; 2 min
+	Block     time.Duration // writing 64 KiB; 3 min
+	Final     time.Duration // the answer to the final dot; 10 min
 }
 
 func (t Timeouts) or() Timeouts {
@@ -74,6 +75,7 @@ func (t Timeouts) or() Timeouts {
 		}
 	}
 	set(&t.Greeting, time.Minute)
+	set(&t.Handshake, 10*time.Second)
 	set(&t.Command, 2*time.Minute)
 	set(&t.Block, 3*time.Minute)
 	set(&t.Final, 10*time.Minute)
@@ -91,7 +93,8 @@ type Client struct {
 	tls      string
 	verified bool
 	addr     string
-	last     Reply // the newest, to tell a 421 from a silent end
+	greeting string // the name the server gave in its greeting
+	last     Reply  // the newest, to tell a 421 from a silent end
 
 	broken bool        // not fit for another transaction
 	dirty  bool        // a refused transaction is still open: RSET first
@@ -135,6 +138,7 @@ func (c *Client) open(ctx context.Context) error {
 	if greeting.Code != 220 {
 		return c.refused(atGreeting, greeting)
 	}
+	c.greeting, _, _ = strings.Cut(greeting.Raw[min(4, len(greeting.Raw)):], " ")
 	if err := c.hello(); err != nil {
 		return err
 	}
@@ -202,7 +206,7 @@ func (c *Client) handshake() error {
 		cfg.InsecureSkipVerify = true
 	}
 	conn := tls.Client(c.raw, cfg)
-	c.deadline(c.cfg.Wait.Greeting)
+	c.deadline(c.cfg.Wait.Handshake)
 	if err := conn.Handshake(); err != nil {
 		return &tlsError{"could not agree on TLS", err}
 	}
@@ -244,6 +248,9 @@ func (c *Client) Host() string { return c.cfg.Host }
 
 // Addr is the server's address and port.
 func (c *Client) Addr() string { return c.addr }
+
+// Greeting is the name that the server gave itself.
+func (c *Client) Greeting() string { return c.greeting }
 
 // Spent counts the transactions begun in this session.
 func (c *Client) Spent() int { return c.spent }
