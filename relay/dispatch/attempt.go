@@ -1,0 +1,208 @@
+package dispatch
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"behalf/internal/blob"
+	"behalf/mail"
+	"behalf/spool"
+	"behalf/upstream"
+)
+
+// jobKind is what a worker shall do.
+type jobKind uint8
+
+const (
+	jobAsk    jobKind = iota // find out the site of a queue
+	jobRead                  // load a message, for the attempt that follows
+	jobTry                   // make an attempt and settle it
+	jobDivert                // send recipients on to their next wish without a try
+)
+
+// job is one piece of work of a worker. The owner fills it, a worker has it for
+// itself until it is back on the owner's channel.
+type job struct {
+	kind    jobKind
+	q       *queue
+	s       *site // whose slot it has; nil if none
+	m       *message
+	r       ref
+	version int // of m when it was begun
+
+	slot      bool // counts in its site's window
+	diverting bool // counts in its site's divertings
+
+	lane  mail.Lane
+	st    *spool.Stored
+	idx   []int            // recipients, and as they are
+	rcpts []mail.Recipient // before it
+	cause *mail.Failure    // of a diversion
+	since time.Time        // likewise: no session since
+
+	site    string // answer to jobAsk
+	err     error
+	tried   int // how many of idx were tried; the others were too many
+	outcome spool.Outcome
+	verdict verdict
+}
+
+// worker does jobs until the owner has no more.
+func (d *Dispatcher) worker(ctx context.Context) {
+	for j := range d.work {
+		switch j.kind {
+		case jobAsk:
+			d.doAsk(ctx, j)
+			d.reports <- j
+		case jobRead:
+			j.st, j.err = d.sp.Load(ctx, j.m.id)
+			d.reports <- j
+		case jobTry:
+			d.try(ctx, j)
+			d.settle(j)
+		case jobDivert:
+			d.doDivert(j)
+			d.settle(j)
+		}
+	}
+}
+
+// doAsk loads the message if need be and asks for the site of its lane. Without
+// an answer the lane is a site of its own: the attempt will tell what is wrong.
+func (d *Dispatcher) doAsk(ctx context.Context, j *job) {
+	if j.st == nil {
+		if j.st, j.err = d.sp.Load(ctx, j.m.id); j.err != nil {
+			return
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	site, err := d.siteOf(ctx, j.st.Message, j.lane)
+	if err != nil || site == "" {
+		u, domain, _ := j.lane.Parts()
+		site = string(u) + ":" + domain
+	}
+	j.site = site
+}
+
+func (d *Dispatcher) siteOf(ctx context.Context, m *mail.Message, lane mail.Lane) (site string, err error) {
+	defer d.caught(m, "site", &err)
+	return d.planner.Site(ctx, m, lane)
+}
+
+// caught turns a panic into an error.
+func (d *Dispatcher) caught(m *mail.Message, where string, err *error) {
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("panic in %s: %v", where, p)
+		d.o.Log.Error("dispatch: panic", "where", where, "tenant", m.Tenant, "message", m.ID, "panic", p, "stack", string(debug.Stack()))
+	}
+}
+
+// try makes the attempt and puts what became of it into j.
+func (d *Dispatcher) try(base context.Context, j *job) {
+	ctx, cancel := context.WithTimeout(base, d.o.AttemptTimeout)
+	defer cancel()
+	start := time.Now()
+	m := j.st.Message
+	wish := j.rcpts[0].Wish
+	j.tried = len(j.idx)
+	hop, up, err := d.plan(ctx, m, wish)
+	var uj *upstream.Job
+	if err == nil {
+		if n := up.Traits().MaxRecipients; n > 0 {
+			j.tried = min(j.tried, n)
+		}
+		uj, err = d.upstreamJob(j, hop)
+	}
+	if err != nil {
+		f := mail.AsFailure(err)
+		for i := range j.tried {
+			d.conclude(base, j, i, mail.Attempt{At: start, Took: time.Since(start), Wish: wish, Failure: f})
+		}
+		return
+	}
+	results := d.deliver(ctx, up, uj)
+	for i := range uj.To {
+		d.conclude(base, j, i, attemptOf(&results[i], start, wish, hop, uj.To[i].From))
+	}
+}
+
+func (d *Dispatcher) plan(ctx context.Context, m *mail.Message, wish int) (hop *mail.Hop, up upstream.Upstream, err error) {
+	defer d.caught(m, "plan", &err)
+	if wish >= len(m.Wishes) {
+		return nil, nil, fmt.Errorf("message %s has no way number %d", m.ID, wish)
+	}
+	hop, up, err = d.planner.Plan(ctx, m, wish)
+	if err == nil && (hop == nil || up == nil) {
+		err = errors.New("the planner gave neither a hop nor an error")
+	}
+	return hop, up, err
+}
+
+func (d *Dispatcher) upstreamJob(j *job, hop *mail.Hop) (uj *upstream.Job, err error) {
+	m := j.st.Message
+	defer d.caught(m, "render", &err)
+	uj = &upstream.Job{Message: m, Hop: hop, To: make([]upstream.Target, j.tried)}
+	_, uj.Domain, _ = j.lane.Parts()
+	for i := range uj.To {
+		r := &j.rcpts[i]
+		uj.To[i] = upstream.Target{Index: j.idx[i], To: r.Address, From: d.planner.Sender(m, hop, j.idx[i]), ORcpt: r.ORcpt, Notify: r.Notify}
+	}
+	uj.Render = d.planner.Render(j.st, hop, func(ctx context.Context) (blob.Body, error) { return d.openBody(ctx, j.st) })
+	return uj, nil
+}
+
+// deliver calls the upstream. If it panics or answers short, nobody knows what
+// was sent: that counts as a final dot without an answer, of ours.
+func (d *Dispatcher) deliver(ctx context.Context, up upstream.Upstream, uj *upstream.Job) (rs []upstream.Result) {
+	start := time.Now()
+	var err error
+	func() {
+		defer d.caught(uj.Message, "deliver", &err)
+		rs = up.Deliver(ctx, uj)
+	}()
+	if err == nil && len(rs) == len(uj.To) {
+		return rs
+	}
+	if err == nil {
+		err = fmt.Errorf("%d results for %d recipients", len(rs), len(uj.To))
+		d.o.Log.Error("dispatch: upstream answered short", "tenant", uj.Message.Tenant, "message", uj.Message.ID, "upstream", uj.Hop.Upstream, "err", err)
+	}
+	f := mail.AsFailure(fmt.Errorf("upstream %s: %w", uj.Hop.Upstream, err))
+	f.Stage = mail.StageFinal
+	return upstream.FailAll(uj, start, f)
+}
+
+func attemptOf(r *upstream.Result, start time.Time, wish int, hop *mail.Hop, from mail.Address) mail.Attempt {
+	a := mail.Attempt{At: r.Start, Took: r.Took, Wish: wish, Upstream: hop.Upstream, Method: hop.Method, Host: r.Host,
+		Addr: r.Addr, TLS: r.TLS, Reply: r.Reply, From: from.String(), Signed: r.Signed, Failure: r.Failure}
+	if a.At.IsZero() {
+		a.At, a.Took = start, time.Since(start)
+	}
+	return a
+}
+
+// openBody opens the stored bytes: those in memory while they are there.
+func (d *Dispatcher) openBody(ctx context.Context, st *spool.Stored) (blob.Body, error) {
+	if st.Young != nil {
+		return youngBody{bytes.NewReader(st.Young)}, nil
+	}
+	b, err := d.sp.OpenBody(ctx, st)
+	if err == nil {
+		return b, nil
+	}
+	if ctx.Err() == nil {
+		d.o.Log.Error("dispatch: the stored body cannot be read", "tenant", st.Message.Tenant, "message", st.Message.ID, "err", err)
+	}
+	return nil, &mail.Failure{Code: 451, Enhanced: mail.Enhanced{4, 3, 0}, Scope: mail.OfUs, Reason: mail.ReasonInternal,
+		Text: "the stored message cannot be read; it is tried again", Err: fmt.Errorf("open body: %w", err)}
+}
+
+// youngBody is a body in memory.
+type youngBody struct{ *bytes.Reader }
+
+func (youngBody) Close() error { return nil }

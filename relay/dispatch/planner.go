@@ -1,0 +1,38 @@
+package dispatch
+
+import (
+	"context"
+	"time"
+
+	"behalf/internal/blob"
+	"behalf/mail"
+	"behalf/spool"
+	"behalf/upstream"
+)
+
+// Planner resolves wishes to hops and renders. All methods are called on
+// workers, from many goroutines, never on the owner.
+type Planner interface {
+	// Plan decides how m goes out by its wish of that number, now. The error is
+	// a *mail.Failure: OfRoute when no method holds there.
+	Plan(ctx context.Context, m *mail.Message, wish int) (*mail.Hop, upstream.Upstream, error)
+	// Sender is the envelope sender for the recipient of that index.
+	Sender(m *mail.Message, hop *mail.Hop, index int) mail.Address
+	// Render gives the Render function of a job. body opens the stored bytes.
+	Render(st *spool.Stored, hop *mail.Hop, body func(ctx context.Context) (blob.Body, error)) func(ctx context.Context, caps upstream.Caps) (upstream.Rendered, error)
+	// Site names the MX site that a lane of upstream mx leads to, from its MX
+	// set. It is asked for such lanes only.
+	Site(ctx context.Context, m *mail.Message, lane mail.Lane) (string, error)
+}
+
+// store is what dispatch needs of the spool.
+type store interface {
+	Settle(o spool.Outcome, done func(error))
+	SettleNow(ctx context.Context, os []spool.Outcome) error
+	Load(ctx context.Context, id mail.ID) (*spool.Stored, error)
+	OpenBody(ctx context.Context, st *spool.Stored) (blob.Body, error)
+	Queues(ctx context.Context, fn func(q spool.Queue, next time.Time, entries int) bool) error
+	Due(ctx context.Context, q spool.Queue, after *spool.Due, limit int) ([]spool.Due, error)
+	Timers(ctx context.Context, now time.Time, limit int) ([]spool.Timer, error)
+	List(ctx context.Context, f spool.Filter, cursor string, limit int) ([]*spool.Stored, string, error)
+}
