@@ -209,8 +209,8 @@ func (q *quoted) Close() error {
 }
 
 // mender makes quoted-printable proper that has octets over 127 or overlong
-// lines, so that it decodes to the same. Blanks at line ends, which decoders
-// drop, go.
+// lines, so that it decodes to the same. A blank at a line end, which decoders
+// drop, goes.
 type mender struct {
 	q    quoted
 	held []byte // an = and what follows it, until its meaning is known

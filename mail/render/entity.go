@@ -114,15 +114,21 @@ func (w *walker) part(fallback string) error {
 	}
 	fits := w.fits()
 	at := len(w.pieces)
-	w.pieces = append(w.pieces, piece{coding: asIs, off: start, n: end - start})
+	w.pieces = append(w.pieces, piece{coding: literal}) // nothing that follows may be joined to it
 	if ended {
-		return w.setHeader(at, head, fits, nil, end)
+		w.setSpan(at, start, end)
+		if err := w.setHeader(at, head, fits, nil); err != nil {
+			return err
+		}
+		w.delimiter(end)
+		return nil
 	}
 	edits, err := w.entity(entityOf(head, fallback))
 	if err != nil {
 		return err
 	}
-	return w.setHeader(at, head, fits, edits, -1)
+	w.setSpan(at, start, end)
+	return w.setHeader(at, head, fits, edits)
 }
 
 // header reads to the empty line; ended says that a boundary or the end of the
@@ -145,9 +151,12 @@ func (w *walker) header() (start, end int64, ended bool, err error) {
 	}
 }
 
-// setHeader puts a part's header as it must be into its piece; delimiter, if not
-// negative, is where the boundary line behind it begins.
-func (w *walker) setHeader(at int, head []byte, fits bool, edits []mail.Edit, delimiter int64) error {
+func (w *walker) setSpan(at int, start, end int64) {
+	w.pieces[at] = piece{coding: asIs, off: start, n: end - start}
+}
+
+// setHeader puts a part's header into its piece if it must change.
+func (w *walker) setHeader(at int, head []byte, fits bool, edits []mail.Edit) error {
 	if !fits || len(edits) > 0 {
 		if w.sealed > 0 {
 			return sealedFailure()
@@ -160,9 +169,6 @@ func (w *walker) setHeader(at int, head []byte, fits bool, edits []mail.Edit, de
 			head = h
 		}
 		w.pieces[at] = piece{coding: literal, text: header.Wrap(setFields(head, edits))}
-	}
-	if delimiter >= 0 {
-		w.delimiter(delimiter)
 	}
 	return nil
 }

@@ -319,7 +319,9 @@ func TestStoredOnDisk(t *testing.T) {
 		}
 	}
 	in := input(t, msg)
-	f.Truncate(1000)
+	if err := os.Truncate(file, 1000); err != nil {
+		t.Fatal(err)
+	}
 	in.Body = f
 	if _, err := New(in).For(t.Context(), Caps{}); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("a body cut short, re-encoded: %v", err)
