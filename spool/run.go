@@ -11,8 +11,12 @@ import (
 	"behalf/mail"
 )
 
-// tick is how often Run looks for what retention has ended.
-const tick = time.Minute
+// How often Run looks for what retention has ended, and reclaims a bounded
+// amount of space.
+const (
+	retireEvery  = time.Minute
+	reclaimEvery = 5 * time.Second
+)
 
 // retained is how many timers of retention are read at once.
 const retained = 512
@@ -20,8 +24,9 @@ const retained = 512
 // Run ends the retention of bodies and messages and reclaims the space of dead
 // bodies, until ctx ends. Its errors are logged and tried again.
 func (s *Spool) Run(ctx context.Context) error {
-	t := time.NewTicker(tick)
-	defer t.Stop()
+	retire, reclaim := time.NewTicker(retireEvery), time.NewTicker(reclaimEvery)
+	defer retire.Stop()
+	defer reclaim.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -34,18 +39,23 @@ func (s *Spool) Run(ctx context.Context) error {
 			if err := s.update(ctx, func(*tx) error { return nil }); err != nil && ctx.Err() == nil {
 				s.o.Log.Error("events could not be published", "err", err)
 			}
-		case <-t.C:
-			if err := s.Tidy(ctx); err != nil && ctx.Err() == nil {
-				s.o.Log.Error("the spool could not be tidied; it is tried again", "err", err)
-			}
+		case <-retire.C:
+			s.try(ctx, "what was kept long enough could not be dropped; it is tried again", s.Tidy)
+		case <-reclaim.C:
+			s.try(ctx, "the space of dead bodies could not be reclaimed; it is tried again", s.Reclaim)
 		}
 	}
 }
 
-// Tidy is one round of what Run does: it drops what has been kept long enough
-// and reclaims space.
+func (s *Spool) try(ctx context.Context, failed string, do func(context.Context) error) {
+	if err := do(ctx); err != nil && ctx.Err() == nil {
+		s.o.Log.Error(failed, "err", err)
+	}
+}
+
+// Tidy drops what has been kept long enough, once.
 func (s *Spool) Tidy(ctx context.Context) error {
-	return errors.Join(s.retire(ctx), s.sweep(ctx), s.saveMarks(ctx), s.Reclaim(ctx))
+	return errors.Join(s.retire(ctx), s.sweep(ctx), s.saveMarks(ctx))
 }
 
 // retire drops bodies and messages that are due, page by page.

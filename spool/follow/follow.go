@@ -104,6 +104,8 @@ func (f *Follower) Run(ctx context.Context) error {
 			select {
 			case <-changed:
 			case <-ctx.Done():
+			case <-f.st.Failed():
+				return f.storeFailed()
 			}
 		case ctx.Err() != nil:
 		default:
@@ -126,9 +128,13 @@ func (f *Follower) pause(ctx context.Context, wait time.Duration) error {
 	case <-t.C:
 	case <-ctx.Done():
 	case <-f.st.Failed():
-		return fmt.Errorf("follower %s: the store has failed", f.name)
+		return f.storeFailed()
 	}
 	return nil
+}
+
+func (f *Follower) storeFailed() error {
+	return fmt.Errorf("follower %s: the store has failed", f.name)
 }
 
 // step handles one batch and tells how many events were in it.

@@ -1,0 +1,227 @@
+package spool
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"behalf/mail"
+)
+
+// BenchmarkPut accepts messages of 4 KiB on Badger and files, with a settle
+// for each, from several goroutines.
+func BenchmarkPut(b *testing.B) {
+	for _, workers := range []int{1, 20, 100} {
+		for _, settles := range []bool{false, true} {
+			name := fmt.Sprintf("%d goroutines", workers)
+			if settles {
+				name += " and settle"
+			}
+			b.Run(name, func(b *testing.B) { benchPut(b, workers, settles) })
+		}
+	}
+}
+
+func benchPut(b *testing.B, workers int, settles bool) {
+	s := openDisk(b, b.TempDir(), Options{})
+	defer s.close(b)
+	body := bytes.Repeat([]byte("0123456789abcde\n"), 256)
+	b.ReportAllocs()
+	b.SetBytes(int64(len(body)))
+	b.ResetTimer()
+	var left atomic.Int64
+	left.Store(int64(b.N))
+	var wg, settled sync.WaitGroup
+	for range workers {
+		wg.Go(func() {
+			for left.Add(-1) >= 0 {
+				m, rs := benchMessage(s.Spool)
+				d := s.Draft()
+				d.Write(body)
+				st, err := s.Put(context.Background(), d, m, rs, nil, nil)
+				if err != nil {
+					panic(err)
+				}
+				st.Release()
+				if settles {
+					settled.Add(1)
+					s.Settle(delivered(st, 0), func(err error) {
+						if err != nil {
+							panic(err)
+						}
+						settled.Done()
+					})
+				}
+			}
+		})
+	}
+	wg.Wait()
+	settled.Wait()
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
+}
+
+func benchMessage(s *Spool) (*mail.Message, []mail.Recipient) {
+	m := sampleMessage()
+	at := now()
+	m.ID, m.Accepted, m.Expires = s.NewID(42, at), at, at.Add(96*time.Hour)
+	return m, []mail.Recipient{{Address: mail.Address{Local: "user", Domain: "dest.example"}}}
+}
+
+// BenchmarkFlat measures Put, Settle and Due with little and with much queued:
+// the times must not differ. BEHALF_BENCH_QUEUED sets the larger number.
+func BenchmarkFlat(b *testing.B) {
+	large := 200_000
+	if n, err := strconv.Atoi(os.Getenv("BEHALF_BENCH_QUEUED")); err == nil {
+		large = n
+	}
+	for _, queued := range []int{1000, large} {
+		s := openDisk(b, b.TempDir(), Options{})
+		began := time.Now()
+		fill(b, s.Spool, queued)
+		b.Logf("%d queued in %v", queued, time.Since(began).Round(time.Millisecond))
+		for _, c := range []struct {
+			name string
+			do   func(b *testing.B, s *Spool)
+		}{{"put", flatPut}, {"settle", flatSettle}, {"due", flatDue}, {"timers", flatTimers}, {"load", flatLoad}} {
+			b.Run(fmt.Sprintf("%d/%s", queued, c.name), func(b *testing.B) { c.do(b, s.Spool) })
+		}
+		b.Run(fmt.Sprintf("%d/queues at start", queued), func(b *testing.B) { flatQueues(b, s.Spool) })
+		s.close(b)
+	}
+}
+
+// fill queues n messages in 100 lanes of 10 tenants, by many goroutines.
+func fill(b *testing.B, s *Spool, n int) {
+	b.Helper()
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range 200 {
+		wg.Go(func() {
+			for i := next.Add(1); i <= int64(n); i = next.Add(1) {
+				m, rs := benchMessage(s)
+				m.Tenant = mail.TenantID(i % 10)
+				m.ID = s.NewID(m.Tenant, m.Accepted)
+				rs[0].Address.Domain = fmt.Sprintf("d%d.example", i%100)
+				rs[0].Next = m.Accepted.Add(time.Duration(i) * time.Millisecond)
+				d := s.Draft()
+				d.Write([]byte("short"))
+				st, err := s.Put(context.Background(), d, m, rs, nil, nil)
+				if err != nil {
+					panic(err)
+				}
+				st.Release()
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func flatPut(b *testing.B, s *Spool) {
+	b.ReportAllocs()
+	for b.Loop() {
+		m, rs := benchMessage(s)
+		d := s.Draft()
+		d.Write([]byte("short"))
+		st, err := s.Put(context.Background(), d, m, rs, nil, nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		st.Release()
+	}
+}
+
+func flatSettle(b *testing.B, s *Spool) {
+	ids := some(b, s)
+	b.ReportAllocs()
+	b.ResetTimer()
+	for i := 0; b.Loop(); i++ {
+		st, err := s.Load(context.Background(), ids[i%len(ids)])
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := s.SettleNow(context.Background(), []Outcome{deferred(st, 0, now().Add(time.Hour))}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func flatDue(b *testing.B, s *Spool) {
+	q := Queue{"mx|d7.example|transactional", 7}
+	var behind *Due
+	b.ReportAllocs()
+	b.ResetTimer()
+	for b.Loop() {
+		ds, err := s.Due(context.Background(), q, behind, 64)
+		if err != nil {
+			b.Fatal(err)
+		}
+		behind = nil
+		if len(ds) > 0 {
+			behind = &ds[len(ds)-1]
+		}
+	}
+}
+
+func flatTimers(b *testing.B, s *Spool) {
+	for b.Loop() {
+		if _, err := s.Timers(context.Background(), time.Now(), 64); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func flatLoad(b *testing.B, s *Spool) {
+	ids := some(b, s)
+	b.ReportAllocs()
+	b.ResetTimer()
+	for i := 0; b.Loop(); i++ {
+		if _, err := s.Load(context.Background(), ids[i%len(ids)]); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func flatQueues(b *testing.B, s *Spool) {
+	for b.Loop() {
+		began := time.Now()
+		var first time.Duration
+		n := 0
+		err := s.Queues(context.Background(), func(_ Queue, _ time.Time, entries int) bool {
+			if n == 0 {
+				first = time.Since(began)
+			}
+			n += entries
+			return true
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(float64(first.Microseconds()), "µs-to-first")
+		b.ReportMetric(float64(n), "entries")
+	}
+}
+
+// some gives the ids of up to 500 queued messages.
+func some(b *testing.B, s *Spool) []mail.ID {
+	b.Helper()
+	var ids []mail.ID
+	for i := range 10 {
+		ds, err := s.Due(context.Background(), Queue{mail.Lane(fmt.Sprintf("mx|d%d.example|transactional", i)), mail.TenantID(i)}, nil, 50)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for _, d := range ds {
+			ids = append(ids, d.ID)
+		}
+	}
+	slices.SortFunc(ids, func(a, b mail.ID) int { return bytes.Compare(a[:], b[:]) })
+	return ids
+}

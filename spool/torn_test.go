@@ -1,0 +1,157 @@
+package spool
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"behalf/mail"
+)
+
+// After a power cut, what was acknowledged is there although the tails of the
+// logs behind it are torn: zeroed, cut off or full of rubbish. What came later
+// is there whole or not at all.
+func TestTornTails(t *testing.T) {
+	dir := t.TempDir()
+	s := openDisk(t, dir, Options{})
+	defer s.close(t)
+	put := func(n int) (ids []mail.ID) {
+		for range n {
+			m, rs := message(s.Spool, 1, "a@x.example")
+			st, err := s.Put(t.Context(), draft(t, s.Spool, bodyOf(m.ID)), m, rs, nil, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			settle(t, s.Spool, deferred(st, 0, now()))
+			st.Release()
+			ids = append(ids, m.ID)
+		}
+		return ids
+	}
+	acked := put(60)
+	ends := tails(t, dir)
+	later := put(40)
+	for round := range 16 {
+		// A commit is never on disk before its body is: so either the log is torn
+		// and the bodies are whole, or the log ends where it was acknowledged and
+		// the bodies are torn.
+		tearLog := round%2 == 0
+		copied := copyTorn(t, dir, ends, tearLog)
+		checkTorn(t, copied, acked, later, tearLog)
+	}
+}
+
+func checkTorn(t *testing.T, dir string, acked, later []mail.ID, mayHaveLater bool) {
+	t.Helper()
+	s := openDisk(t, dir, Options{})
+	defer s.close(t)
+	for _, id := range acked {
+		st := load(t, s.Spool, id)
+		if st.Recipients[0].Tries != 1 {
+			t.Errorf("message %s: an acknowledged settle is lost", id)
+		}
+		if got := readBody(t, s.Spool, st); got != bodyOf(id) {
+			t.Errorf("message %s: the body is damaged", id)
+		}
+	}
+	there := 0
+	for _, id := range later {
+		st, err := s.Load(t.Context(), id)
+		if err != nil {
+			continue
+		}
+		there++
+		if got := readBody(t, s.Spool, st); got != bodyOf(id) {
+			t.Errorf("message %s, not acknowledged but there: the body is damaged", id)
+		}
+	}
+	if there > 0 && !mayHaveLater {
+		t.Errorf("%d messages are there behind the end of the log", there)
+	}
+	consistent(t, s.Spool)
+	m, rs := message(s.Spool, 1, "a@x.example")
+	accept(t, s.Spool, m, rs) // and it goes on
+	if got := readBody(t, s.Spool, load(t, s.Spool, m.ID)); !strings.HasPrefix(got, "body of") {
+		t.Errorf("after the recovery: %q", got)
+	}
+}
+
+// tails tells where the data in each file ends: logs are laid out in advance
+// and end in zeros.
+func tails(t *testing.T, dir string) map[string]int {
+	t.Helper()
+	ends := map[string]int{}
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		rel, _ := filepath.Rel(dir, path)
+		ends[rel] = len(bytes.TrimRight(b, "\x00"))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ends
+}
+
+// copyTorn copies the directory with damage behind the given ends: in the log
+// of Badger, else in the segments of bodies.
+func copyTorn(t *testing.T, dir string, ends map[string]int, tearLog bool) string {
+	t.Helper()
+	to := t.TempDir()
+	torn := 0
+	for rel, end := range tails(t, dir) {
+		b, err := os.ReadFile(filepath.Join(dir, rel))
+		if err != nil {
+			t.Fatal(err)
+		}
+		was, known := ends[rel]
+		switch {
+		case !known && strings.HasPrefix(rel, "bodies"+string(filepath.Separator)+"large") && !tearLog:
+			continue // a large body that came later
+		case end <= was || !known:
+		case strings.HasSuffix(rel, ".mem") && tearLog:
+			torn++
+			tear(b[was:end])
+		case strings.HasSuffix(rel, ".mem"):
+			clear(b[was:])
+		case strings.Contains(rel, "segments") && !tearLog:
+			torn++
+			if tear(b[was:end]); rand.IntN(2) == 0 {
+				b = b[:was+rand.IntN(end-was+1)]
+			}
+		}
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(to, rel)), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(to, rel), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if torn == 0 {
+		t.Fatal(fmt.Sprint("nothing was torn: ", ends))
+	}
+	return to
+}
+
+// tear damages a tail from a random place on.
+func tear(tail []byte) {
+	from := rand.IntN(len(tail))
+	switch rand.IntN(3) {
+	case 0:
+		clear(tail[from:])
+	case 1:
+		for i := from; i < len(tail); i++ {
+			tail[i] = byte(rand.IntN(256))
+		}
+	case 2:
+		tail[from] ^= 1 << rand.IntN(8) // one bit, and what follows is whole
+	}
+}
