@@ -1,41 +1,65 @@
 // Package method decides how a message is made authentic: which of the four
 // methods holds for a From, here and now, at each way out, and why the others
 // do not. It is pure: callers gather the facts.
+//
+// Two rules carry it. A method holds only where everything that it needs is
+// known to be there, so nothing is sent that will fail DMARC at a domain that
+// asks for quarantine or reject; and the visible From is changed only where the
+// tenant allows it.
 package method
 
 import (
+	"slices"
+
 	"behalf/mail"
 	"behalf/tenant"
 )
 
-// Kind is what sort of way out an upstream is; methods depend on it.
+// Kind is what sort of way out an upstream is; it says which methods are
+// possible there.
 type Kind uint8
 
 // The kinds.
 const (
-	KindMX       Kind = iota // direct, also local delivery and the platform's smart host: what we send is as we made it
+	KindMX       Kind = iota // mx, the platform's smart host, local delivery: it goes out as we made it
 	KindAccount              // smtp with envelope: account, gmail, graph
 	KindAny                  // smtp with envelope: any
 	KindProvider             // ses, mandrill
 )
 
+// possible are the methods at each kind of upstream.
+func (k Kind) possible(m mail.Method) bool {
+	switch m {
+	case mail.MethodDomain:
+		return k == KindMX || k == KindAny || k == KindProvider
+	case mail.MethodConnection:
+		return k == KindAccount || k == KindAny
+	case mail.MethodAddress, mail.MethodName:
+		return k == KindMX
+	}
+	return false
+}
+
 // Upstream is what is known of one step of the route.
 type Upstream struct {
 	ID            mail.UpstreamID
 	Kind          Kind
-	ProviderSigns bool     // KindAny with signs: provider
+	ProviderSigns bool     // it signs for the tenant's domain, so we do not
 	Senders       []string // connections: addresses and *@domain that the account may send as
 	Problem       string   // a sentence why it cannot be used now; empty: it works
 }
 
-// Domain is what is known of the tenant's domain for a From.
+// signs reports whether the upstream signs for the tenant's domain itself.
+func (u *Upstream) signs() bool { return u.ProviderSigns || u.Kind == KindProvider }
+
+// Domain is what is known of a domain of the tenant or the platform.
 type Domain struct {
-	Name       string // empty: the tenant has none for it
+	Name       string // empty: there is none for this From
 	Active     bool   // proved once, or an admin said so
 	KeySeen    bool   // at least one of its DKIM keys stands in the DNS
-	KeyUnknown bool   // the DNS could not say (and never said before)
+	KeyUnknown bool   // the DNS could not say, and has not said so lately
 	Found      string // what stands there: a sentence
-	Record     string // name of the record that is missed, e.g. b1._domainkey.acme.example
+	Record     string // name of the TXT record that is missed
 	Expected   string // the value it should have
 	ReturnPath string // host of the return path
 	PathOK     bool   // its records are in order
@@ -45,40 +69,109 @@ type Domain struct {
 // Input is all that a choice depends on.
 type Input struct {
 	From            mail.Address
-	Methods         []mail.Method // the tenant's, in order
-	Asked           mail.Method   // the client or a policy wants just this one; empty: any
+	Methods         []mail.Method // the tenant's, in order; method address is used only if it stands there
+	Asked           mail.Method   // the client or a policy wants just this one of them; empty: any
 	AllowFromChange bool
 	IdentityClaimed bool // an identity of the tenant covers From
-	IdentityOK      bool // and it is verified, or its domain is authenticated
+	IdentityOK      bool // and it is verified, or its domain is proved
 	Domain          Domain
 	Sending         Domain        // the platform's sending domain
 	SendingPolicy   tenant.Policy // its DMARC policy
 	DMARC           tenant.DMARC  // of From; PolicyUnknown: could not be looked up
 	DMARCDetail     string        // why not
-	Freemail        bool
-	AddressLeft     int // what method address may still send today
+	Freemail        bool          // From is at a provider of free mailboxes
+	AddressLeft     int           // what method address may still send today
 	Route           []Upstream
 }
 
 // Result is what may be done.
 type Result struct {
-	Wishes    []mail.Wish // upstreams where a method holds, with those that do, best first
+	Wishes    []mail.Wish // upstreams where a method holds, with all that do, best first
 	Choices   []mail.Choice
 	Alignment mail.Alignment // expected for the first wish
 	Err       *mail.Failure  // nothing holds: what is missing
 }
 
-// Choose looks at each upstream of the route in turn.
-func Choose(in *Input) Result { return Result{} }
+// Choose looks at each upstream of the route in turn. Of each upstream, those
+// methods of the tenant that hold there become a wish, in the tenant's order;
+// the first of the first wish is what is chosen. When there is none, Err says
+// what is missing: 451 if that may be a passing trouble, else 550.
+func Choose(in *Input) Result {
+	var r Result
+	var obstacles []obstacle
+	for i := range in.Route {
+		u := &in.Route[i]
+		w := mail.Wish{Upstream: u.ID}
+		for _, m := range in.Methods {
+			v := judge(in, u, m, isFallback(in, m))
+			if v.holds {
+				w.Methods = append(w.Methods, m)
+			} else {
+				obstacles = append(obstacles, obstacle{u, m, v})
+			}
+			first := v.holds && len(r.Wishes) == 0 && len(w.Methods) == 1
+			r.Choices = append(r.Choices, mail.Choice{Upstream: u.ID, Method: m, Holds: v.holds, Chosen: first, Why: v.why})
+			if first {
+				r.Alignment = alignment(in, u, m)
+			}
+		}
+		if len(w.Methods) > 0 {
+			r.Wishes = append(r.Wishes, w)
+		}
+	}
+	if len(r.Wishes) == 0 {
+		r.Err = refuse(in, obstacles)
+	}
+	return r
+}
+
+// isFallback reports whether m is not what the tenant, or the client, wants
+// most.
+func isFallback(in *Input, m mail.Method) bool {
+	return in.Asked != m && len(in.Methods) > 0 && in.Methods[0] != m
+}
 
 // Held is a method chosen for one attempt.
 type Held struct {
 	Method    mail.Method
-	Sign      bool // we sign (for the domain of the method)
-	OwnPath   bool // the return path is the tenant's; else the platform's
+	Sign      bool // we sign for the domain of the method; else the provider does
+	OwnPath   bool // the return path is at the tenant's domain; else the platform's or the account's
 	Why       string
 	Alignment mail.Alignment
 }
 
-// Hold resolves one wish again, with the facts of now.
-func Hold(in *Input, w mail.Wish) (Held, *mail.Failure) { return Held{}, nil }
+// Hold resolves one wish of Choose again, with the facts of now: the first of
+// its methods that still holds. The failure, when none does, is of the route
+// and temporary, so that the next wish is tried, or this one later. Facts must
+// have the wish's upstream in their Route.
+func Hold(in *Input, w mail.Wish) (Held, *mail.Failure) {
+	i := slices.IndexFunc(in.Route, func(u Upstream) bool { return u.ID == w.Upstream })
+	if i < 0 {
+		return Held{}, mail.Fail(451, mail.Enhanced{4, 3, 5}, mail.OfRoute, mail.ReasonUpstreamAbsent,
+			"the way out %s is not there any more; put it back or send the message again", w.Upstream)
+	}
+	u := &in.Route[i]
+	asked := *in
+	asked.Asked = "" // was heeded when the wish was made
+	var obstacles []obstacle
+	for _, m := range w.Methods {
+		v := verdict{why: "the tenant does not use it any more"}
+		if slices.Contains(in.Methods, m) {
+			v = judge(&asked, u, m, m != w.Methods[0])
+		}
+		if !v.holds {
+			obstacles = append(obstacles, obstacle{u, m, v})
+			continue
+		}
+		return Held{
+			Method:    m,
+			Sign:      m != mail.MethodConnection && !(m == mail.MethodDomain && u.signs()),
+			OwnPath:   m == mail.MethodDomain && u.Kind != KindProvider && in.Domain.PathOK,
+			Why:       v.why,
+			Alignment: alignment(in, u, m),
+		}, nil
+	}
+	f := refuse(in, obstacles)
+	f.Code, f.Enhanced, f.Scope = 451, mail.Enhanced{4, 7, 1}, mail.OfRoute
+	return Held{}, f
+}

@@ -1,0 +1,312 @@
+package method
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"behalf/mail"
+	"behalf/tenant"
+)
+
+var allMethods = []mail.Method{mail.MethodDomain, mail.MethodConnection, mail.MethodAddress, mail.MethodName}
+
+// holds is the oracle: contract section 1 said again, as one formula a method.
+func holds(in *Input, u *Upstream, m mail.Method, first mail.Method) bool {
+	if u.Problem != "" || in.Asked != "" && in.Asked != m {
+		return false
+	}
+	own := map[Kind]string{KindMX: "domain address name", KindAccount: "connection", KindAny: "connection domain", KindProvider: "domain"}
+	if !strings.Contains(own[u.Kind], string(m)) {
+		return false
+	}
+	account := false
+	for _, s := range u.Senders {
+		account = account || s == in.From.String() || s == "*@"+in.From.Domain
+	}
+	switch m {
+	case mail.MethodDomain:
+		same := in.Domain.Name == in.From.Domain
+		relaxed := in.DMARC.ADKIM != tenant.Strict && (in.DMARC.Org == "" || in.DMARC.Org == in.Domain.Name)
+		key := in.Domain.KeySeen
+		if u.ProviderSigns || u.Kind == KindProvider {
+			key = in.Domain.Active
+		}
+		return in.Domain.Name != "" && (same || relaxed) && key && (account || u.Kind != KindAny && len(u.Senders) == 0)
+	case mail.MethodConnection:
+		return account
+	case mail.MethodAddress:
+		open := in.DMARC.Policy == tenant.PolicyNone || in.DMARC.Policy == tenant.PolicyAbsent
+		return in.IdentityOK && !in.Freemail && open && in.AddressLeft > 0
+	}
+	quiet := !(in.SendingPolicy == tenant.PolicyQuarantine || in.SendingPolicy == tenant.PolicyReject)
+	return (in.IdentityOK || !in.IdentityClaimed) && (in.AllowFromChange || in.Asked == m || first == m) &&
+		(quiet || in.Sending.KeySeen || in.Sending.PathOK)
+}
+
+// cross calls fn with every combination of facts.
+func cross(fn func(in *Input)) {
+	bools := []bool{false, true}
+	from := mail.Address{Local: "a", Domain: "acme.example"}
+	orders := [][]mail.Method{allMethods, {"domain", "connection", "name"}, {"name", "domain"}, {"address"}, {"connection"}}
+	for _, methods := range orders {
+		for _, asked := range []mail.Method{"", mail.MethodName, mail.MethodDomain} {
+			for bits := range 1 << 8 {
+				bit := func(i int) bool { return bits>>i&1 == 1 }
+				for _, policy := range []tenant.Policy{tenant.PolicyUnknown, tenant.PolicyAbsent, tenant.PolicyNone, tenant.PolicyQuarantine, tenant.PolicyReject} {
+					for _, d := range []string{"", "acme.example", "example"} {
+						for _, strict := range bools {
+							// Facts that no method of this order looks at stay as they are.
+							if !slices.Contains(methods, mail.MethodAddress) && (bit(3) || !bit(4) || policy == tenant.PolicyNone || policy == tenant.PolicyQuarantine) {
+								continue
+							}
+							if methods[0] == mail.MethodAddress && (d != "" || strict || bits>>5 != 0) {
+								continue
+							}
+							if asked != "" && (policy == tenant.PolicyNone || policy == tenant.PolicyQuarantine) {
+								continue
+							}
+							in := &Input{From: from, Methods: methods, Asked: asked, AllowFromChange: bit(0), IdentityClaimed: bit(1),
+								IdentityOK: bit(1) && bit(2), Freemail: bit(3), AddressLeft: map[bool]int{true: 5}[bit(4)],
+								Domain:  Domain{Name: d, KeySeen: bit(5), Active: bit(6), KeyUnknown: !bit(5) && bit(7), PathOK: bit(7)},
+								Sending: Domain{Name: "send.platform.example", KeySeen: bit(5), PathOK: bit(6)},
+								DMARC:   tenant.DMARC{Policy: policy}, SendingPolicy: policy}
+							if strict {
+								in.DMARC.ADKIM = tenant.Strict
+								in.DMARC.Org = "acme.example"
+							}
+							fn(in)
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestEveryCombinationAgainstTheContract(t *testing.T) {
+	var upstreams []Upstream
+	for _, k := range []Kind{KindMX, KindAccount, KindAny, KindProvider} {
+		for _, senders := range [][]string{nil, {"a@acme.example"}, {"*@acme.example"}, {"b@acme.example"}} {
+			if k == KindMX && senders != nil {
+				continue
+			}
+			upstreams = append(upstreams, Upstream{ID: "u", Kind: k, Senders: senders}, Upstream{ID: "u", Kind: k, Senders: senders, ProviderSigns: true})
+		}
+		upstreams = append(upstreams, Upstream{ID: "u", Kind: k, Problem: "it is down", Senders: []string{"*@acme.example"}})
+	}
+	n := 0
+	cross(func(in *Input) {
+		for i := range upstreams {
+			n++
+			u := upstreams[i]
+			in.Route = []Upstream{u}
+			r := Choose(in)
+			var want []mail.Method
+			for _, m := range in.Methods {
+				if holds(in, &u, m, in.Methods[0]) {
+					want = append(want, m)
+				}
+			}
+			check(t, in, r, want)
+			if t.Failed() {
+				t.Fatalf("for %+v", *in)
+			}
+		}
+	})
+	t.Logf("%d combinations", n)
+}
+
+// check compares a result for a route of one step.
+func check(t *testing.T, in *Input, r Result, want []mail.Method) {
+	var got []mail.Method
+	if len(r.Wishes) > 0 {
+		got = r.Wishes[0].Methods
+	}
+	if strings.Join(texts(got), " ") != strings.Join(texts(want), " ") {
+		t.Errorf("hold %v; want %v", got, want)
+		return
+	}
+	if (r.Err == nil) != (len(want) > 0) || len(r.Choices) != len(in.Methods) {
+		t.Errorf("error %v, %d choices", r.Err, len(r.Choices))
+		return
+	}
+	chosen := 0
+	for _, c := range r.Choices {
+		if c.Why == "" {
+			t.Errorf("no reason: %+v", c)
+		}
+		if c.Chosen {
+			chosen++
+			if c.Method != want[0] || !c.Holds {
+				t.Errorf("chosen %+v; want %s", c, want[0])
+			}
+		}
+	}
+	if len(want) == 0 {
+		if r.Err.Code != 550 && r.Err.Code != 451 || r.Err.Enhanced[0] != r.Err.Code/100 || r.Err.Reason != mail.ReasonUnauthentic {
+			t.Errorf("failure %+v", r.Err)
+		}
+		return
+	}
+	if chosen != 1 || r.Alignment.From == "" || r.Alignment.DMARC == "" {
+		t.Errorf("%d chosen, alignment %+v", chosen, r.Alignment)
+	}
+	held, f := Hold(in, r.Wishes[0])
+	if f != nil || held.Method != want[0] || held.Alignment != r.Alignment {
+		t.Errorf("held %+v, %v; want %s with the same facts", held, f, want[0])
+	}
+	if held.Method == mail.MethodConnection && held.Sign || held.OwnPath && held.Method != mail.MethodDomain {
+		t.Errorf("held %+v", held)
+	}
+}
+
+func texts(ms []mail.Method) (s []string) {
+	for _, m := range ms {
+		s = append(s, string(m))
+	}
+	return s
+}
+
+func good() *Input {
+	return &Input{
+		From: mail.Address{Local: "support", Domain: "acme.example"}, Methods: []mail.Method{"domain", "connection", "name"},
+		IdentityClaimed: true, IdentityOK: true,
+		Domain:  Domain{Name: "acme.example", Active: true, KeySeen: true, ReturnPath: "bounce.acme.example", PathOK: true},
+		Sending: Domain{Name: "send.platform.example", KeySeen: true, ReturnPath: "bounce.send.platform.example", PathOK: true},
+		DMARC:   tenant.DMARC{Policy: tenant.PolicyReject, Domain: "acme.example", Org: "acme.example", Record: "v=DMARC1; p=reject"},
+		Route:   []Upstream{{ID: "connection:office", Kind: KindAccount, Senders: []string{"office@acme.example"}}, {ID: "mx"}, {ID: "platform"}},
+	}
+}
+
+func TestRouteIsTriedInOrderAndTheChoiceExplained(t *testing.T) {
+	r := Choose(good())
+	if len(r.Wishes) != 2 || r.Wishes[0].Upstream != "mx" || r.Wishes[1].Upstream != "platform" {
+		t.Fatalf("wishes %+v", r.Wishes)
+	}
+	var lines []string
+	for _, c := range r.Choices {
+		mark := " "
+		if c.Chosen {
+			mark = "*"
+		}
+		lines = append(lines, mark+string(c.Upstream)+" "+string(c.Method)+": "+c.Why)
+	}
+	want := strings.TrimSpace(`
+ connection:office domain: method domain is not possible at connection:office
+ connection:office connection: the account of connection:office may not send as support@acme.example; list it under senders if it may
+ connection:office name: method name is not possible at connection:office
+*mx domain: the DNS shows a key of acme.example
+ mx connection: method connection is not possible at mx
+ mx name: it would change the visible From, which the tenant does not allow (allow_from_change)
+ platform domain: the DNS shows a key of acme.example
+ platform connection: method connection is not possible at platform
+ platform name: it would change the visible From, which the tenant does not allow (allow_from_change)`)
+	if got := strings.TrimSpace(strings.Join(lines, "\n")); got != want {
+		t.Errorf("choices:\n%s\nwant:\n%s", got, want)
+	}
+	if a := r.Alignment; a != (mail.Alignment{From: "acme.example", SPF: "pass, aligned (bounce.acme.example)", DKIM: "pass, aligned (d=acme.example)", DMARC: "pass"}) {
+		t.Errorf("alignment %+v", a)
+	}
+}
+
+func TestRefusalNamesTheRecordWhatWasFoundAndWhatIsExpected(t *testing.T) {
+	in := good()
+	in.Domain.KeySeen = false
+	in.Domain.Record, in.Domain.Found, in.Domain.Expected = "b1._domainkey.acme.example", "no such name", "v=DKIM1; k=rsa; p=MIIB"
+	r := Choose(in)
+	want := "550 5.7.1 cannot send as support@acme.example: the DNS must show a DKIM key at b1._domainkey.acme.example (TXT); found: no such name; expected: v=DKIM1; k=rsa; p=MIIB;" +
+		" connection: the account of connection:office may not send as support@acme.example; list it under senders if it may;" +
+		" name: it would change the visible From, which the tenant does not allow (allow_from_change)"
+	if r.Err == nil || r.Err.Error() != want {
+		t.Errorf("got  %v\nwant %s", r.Err, want)
+	}
+	in.Domain.KeyUnknown, in.Domain.Found = true, "timeout"
+	if r := Choose(in); r.Err == nil || r.Err.Code != 451 {
+		t.Errorf("DNS trouble: %v; want 451", r.Err)
+	}
+	for name, change := range map[string]func(*Input){
+		"the route is empty":         func(in *Input) { in.Route = nil },
+		"the tenant has no methods":  func(in *Input) { in.Methods = nil },
+		"method address was asked":   func(in *Input) { in.Asked = mail.MethodAddress },
+		"has no upstream where one":  func(in *Input) { in.Methods = []mail.Method{"connection"}; in.Route = in.Route[1:] },
+		"asks receivers to reject":   func(in *Input) { in.Methods = []mail.Method{"address"} },
+		"claimed but not verified":   func(in *Input) { in.Methods = []mail.Method{"name"}; in.IdentityOK = false },
+		"strict alignment (adkim=s)": func(in *Input) { in.From.Domain = "eu.acme.example"; in.DMARC.ADKIM = tenant.Strict },
+		"different organizations":    func(in *Input) { in.From.Domain = "eu.acme.example"; in.DMARC.Org = "eu.acme.example" },
+	} {
+		in := good()
+		change(in)
+		if r := Choose(in); r.Err == nil || !strings.Contains(r.Err.Text, name) || r.Err.Code != 550 {
+			t.Errorf("%v; want 550 with %q", r.Err, name)
+		}
+	}
+}
+
+func TestWishIsResolvedAgainAtEachAttempt(t *testing.T) {
+	in := good()
+	in.AllowFromChange = true
+	w := Choose(in).Wishes[0]
+	if len(w.Methods) != 2 {
+		t.Fatalf("wish %+v; want domain and name", w)
+	}
+	h, _ := Hold(in, w)
+	if h.Method != mail.MethodDomain || !h.Sign || !h.OwnPath {
+		t.Errorf("%+v; want domain, signed, own return path", h)
+	}
+	in.Domain.PathOK, in.Domain.PathDetail = false, "bounce.acme.example has no MX"
+	if h, _ = Hold(in, w); h.Method != mail.MethodDomain || h.OwnPath || !strings.Contains(h.Why, "no MX") {
+		t.Errorf("%+v; a broken return path must not change the From", h)
+	}
+	in.Domain.KeySeen, in.Domain.Record = false, "b1._domainkey.acme.example"
+	if h, _ = Hold(in, w); h.Method != mail.MethodName {
+		t.Errorf("%+v; want name once the key is gone", h)
+	}
+	in.AllowFromChange = false
+	if _, f := Hold(in, w); f == nil || f.Scope != mail.OfRoute || !f.Temporary() || !strings.Contains(f.Text, "b1._domainkey") {
+		t.Errorf("%+v; want a temporary failure of the route", f)
+	}
+	in.Methods = []mail.Method{mail.MethodConnection}
+	if _, f := Hold(in, w); f == nil || !strings.Contains(f.Text, "any more") {
+		t.Errorf("%+v; the tenant gave the methods up", f)
+	}
+	in.Route = nil
+	if _, f := Hold(in, w); f == nil || f.Reason != mail.ReasonUpstreamAbsent || f.Scope != mail.OfRoute {
+		t.Errorf("%+v; want upstream-missing", f)
+	}
+}
+
+func TestWhoSigns(t *testing.T) {
+	for _, tt := range []struct {
+		u          Upstream
+		want       mail.Method
+		sign, path bool
+	}{
+		{Upstream{ID: "mx"}, mail.MethodDomain, true, true},
+		{Upstream{ID: "platform", ProviderSigns: true}, mail.MethodDomain, false, true},
+		{Upstream{ID: "c", Kind: KindAny, Senders: []string{"*@acme.example"}}, mail.MethodDomain, true, true},
+		{Upstream{ID: "c", Kind: KindAny, ProviderSigns: true, Senders: []string{"*@acme.example"}}, mail.MethodDomain, false, true},
+		{Upstream{ID: "c", Kind: KindAccount, Senders: []string{"Support@acme.example"}}, mail.MethodConnection, false, false},
+		{Upstream{ID: "c", Kind: KindProvider}, mail.MethodDomain, false, false},
+	} {
+		in := good()
+		in.Route = []Upstream{tt.u}
+		r := Choose(in)
+		if r.Err != nil {
+			t.Errorf("%+v: %v", tt.u, r.Err)
+			continue
+		}
+		h, f := Hold(in, r.Wishes[0])
+		if f != nil || h.Method != tt.want || h.Sign != tt.sign || h.OwnPath != tt.path {
+			t.Errorf("%+v: %+v, %v", tt.u, h, f)
+		}
+	}
+}
+
+func BenchmarkChoose(b *testing.B) {
+	in := good()
+	b.ReportAllocs()
+	for b.Loop() {
+		Choose(in)
+	}
+}
