@@ -66,7 +66,7 @@ func (s *Spool) head(r kv.Reader, id mail.ID) (h head, rest []byte, err error) {
 	if err != nil {
 		return h, nil, err
 	}
-	return s.codec.decodeHead(b)
+	return decodeHead(b)
 }
 
 func get(r kv.Reader, key []byte) ([]byte, error) {

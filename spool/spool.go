@@ -1,6 +1,17 @@
 // Package spool keeps accepted messages until they are done with: immutable
 // facts, recipients that change, a due index, and the feed of events, over
 // internal/kv, with the bodies in internal/blob. See keys.go for the layout.
+//
+// What holds, whatever crashes:
+//
+//   - Put returns nil only when body and message would survive a power cut;
+//     a commit is never on disk before its body.
+//   - One transaction writes an outcome: recipients, due index, timer, counts
+//     and events never disagree, and what is lost is always the end of a story.
+//   - A final state never changes, but for delivered to bounced.
+//   - Event numbers rise in the order in which events become visible, and are
+//     never used twice: a reader with a cursor can skip nothing.
+//   - No call costs more because more is queued.
 package spool
 
 import (

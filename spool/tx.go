@@ -155,18 +155,15 @@ func (t *tx) head(id mail.ID) (h head, rest []byte, err error) {
 	if err != nil {
 		return h, nil, err
 	}
-	if h, rest, err = t.s.codec.decodeHead(b); err != nil {
+	if h, rest, err = decodeHead(b); err != nil {
 		return h, nil, fmt.Errorf("message %s: %w", id, err)
 	}
 	return h, rest, nil
 }
 
 func (t *tx) putHead(id mail.ID, h *head, rest []byte) error {
-	b, err := t.s.codec.encode("head", h)
-	if err != nil {
-		return err
-	}
-	return t.w.Put(keyRecipients(id, 0), append(b, rest...))
+	b := make([]byte, 0, 96+len(h.Events)+len(rest))
+	return t.w.Put(keyRecipients(id, 0), append(h.append(b), rest...))
 }
 
 // count adds what a message did to the counts: from the one tally to the other.
