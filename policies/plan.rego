@@ -1,4 +1,6 @@
 # The plan of the tenant, for the other files.
 package behalf.plan
 
-plan := object.get(data.plans, object.get(input.tenant.labels, "plan", "default"), data.plans["default"])
+plan := p if {
+	p := data.plans[input.tenant.labels.plan]
+} else := data.plans["default"]

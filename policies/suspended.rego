@@ -2,23 +2,21 @@
 # it; without one the refusal is for good.
 package behalf.submission.sender
 
-suspended := input.tenant.suspended
-
 deny contains {
 	"rule": "suspended",
 	"code": 550,
 	"enhanced": "5.7.1",
-	"reason": sprintf("sending is suspended for %s: %s", [input.tenant.name, suspended.reason]),
+	"reason": sprintf("sending is suspended for %s: %s", [input.tenant.name, input.tenant.suspended.reason]),
 } if {
-	suspended.until == ""
+	input.tenant.suspended.until == ""
 }
 
 defer contains {
 	"rule": "suspended-until",
 	"code": 450,
 	"enhanced": "4.7.1",
-	"reason": sprintf("sending is suspended for %s until %s: %s", [input.tenant.name, suspended.until, suspended.reason]),
+	"reason": sprintf("sending is suspended for %s until %s: %s", [input.tenant.name, input.tenant.suspended.until, input.tenant.suspended.reason]),
 } if {
-	suspended.until != ""
-	time.parse_rfc3339_ns(suspended.until) > input.time
+	input.tenant.suspended.until != ""
+	time.parse_rfc3339_ns(input.tenant.suspended.until) > input.time
 }

@@ -85,7 +85,9 @@ type set struct {
 	store   storage.Store
 	stages  [stageCount]*program // nil: no rules
 	files   map[ruleName]string
-	needs   Needs
+	// documents is the data, beside the store.
+	documents documents
+	needs     Needs
 }
 
 // ruleName identifies what a result object says of itself.
@@ -111,8 +113,13 @@ func compile(src *source) (*set, Problems) {
 	for _, name := range sortedKeys(modules) {
 		problems = append(problems, checkModule(modules[name])...)
 	}
+	object, err := ast.InterfaceToValue(data)
+	if err != nil {
+		return nil, Problems{{Message: "the data files: " + err.Error()}}
+	}
 	s := &set{digest: src.digest(), loaded: time.Now(), modules: modules, files: ruleFiles(modules),
-		store: inmem.NewFromObjectWithOpts(data, inmem.OptReturnASTValuesOnRead(true), inmem.OptRoundTripOnWrite(false))}
+		documents: documents{object.(ast.Object)},
+		store:     inmem.NewFromASTObject(object.(ast.Object).Copy())}
 	seen := map[string]bool{}
 	for i := range s.stages {
 		p, used, bad := s.compileStage(i, data)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+	opametrics "github.com/open-policy-agent/opa/v1/metrics"
 	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/topdown"
 )
@@ -32,7 +33,8 @@ func (p *program) evaluate(ctx context.Context, s *set, deadline time.Duration, 
 	}
 	defer s.store.Abort(ctx, txn)
 	q := topdown.NewQuery(p.query).WithCompiler(p.compiler).WithStore(s.store).WithTransaction(txn).
-		WithCancel(cancel).WithInput(in).WithStrictBuiltinErrors(true)
+		WithCancel(cancel).WithInput(in).WithStrictBuiltinErrors(true).
+		WithMetrics(opametrics.NoOp()).WithBaseCache(s.documents)
 	if tracer != nil {
 		q = q.WithQueryTracer(tracer)
 	}
@@ -64,19 +66,39 @@ func (p *program) decode(pkg string, s *set, answer *ast.Term) (Decision, error)
 	if !ok || sets.Len() != len(p.results) {
 		return Decision{}, fmt.Errorf("the query gave %s", ast.ValueName(answer.Value))
 	}
-	d := draft{pkg: pkg, files: s.files}
-	d.d.Digest = s.digest
+	found := 0
 	for i, name := range p.results {
 		results, ok := sets.Elem(i).Value.(ast.Set)
 		if !ok {
 			return Decision{}, fmt.Errorf("%s is not a set", name)
 		}
-		if results.Len() == 0 {
-			continue
-		}
-		if err := results.Iter(func(t *ast.Term) error { return d.add(name, t) }); err != nil {
+		found += results.Len()
+	}
+	if found == 0 {
+		return Decision{Digest: s.digest}, nil
+	}
+	d := draft{pkg: pkg, files: s.files}
+	d.d.Digest = s.digest
+	for i, name := range p.results {
+		if err := sets.Elem(i).Value.(ast.Set).Iter(func(t *ast.Term) error { return d.add(name, t) }); err != nil {
 			return Decision{}, err
 		}
 	}
 	return d.decision(), nil
 }
+
+// documents answers look-ups in the data files from terms built once, where OPA
+// would fill a cache at each evaluation.
+type documents struct{ data ast.Object }
+
+// Get gives the value at ref, nil when there is none.
+func (d documents) Get(ref ast.Ref) ast.Value {
+	v, err := d.data.Find(ref[1:])
+	if err != nil {
+		return nil
+	}
+	return v
+}
+
+// Put does nothing: everything is there.
+func (d documents) Put(ast.Ref, ast.Value) {}
