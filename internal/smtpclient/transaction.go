@@ -84,7 +84,7 @@ func (c *Client) Send(ctx context.Context, env Envelope, m Message, txns []Trans
 	// The session is over. What has no answer by now was not taken.
 	c.broken = true
 	f := c.trouble(ctx, err, mail.StageSession)
-	lost := f.Scope != mail.OfUs
+	lost := f.Scope != mail.OfUs && f.Scope != mail.OfMessage
 	for i := range txns {
 		txns[i].settle(Answer{Failure: f, Reply: f.Reply, Lost: lost})
 	}

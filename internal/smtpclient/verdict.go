@@ -223,11 +223,11 @@ func (c *Client) cause(ctx context.Context, err error, stage mail.Stage) *mail.F
 		f.Err = err
 	case errors.As(err, &f):
 		return f
-	case errors.As(err, &own):
-		return mail.AsFailure(own.err)
 	case errors.Is(err, errBareLine):
 		f = mail.Fail(554, mail.Enhanced{5, 6, 0}, mail.OfMessage, mail.ReasonCannotCarry,
 			"the message has line ends that SMTP cannot carry; submit it again with CRLF line ends")
+	case errors.As(err, &own):
+		return mail.AsFailure(own.err)
 	case context.Cause(ctx) != nil && errors.Is(ctx.Err(), context.Canceled):
 		f = mail.Fail(451, mail.Enhanced{4, 3, 0}, mail.OfUs, mail.ReasonInternal, "the attempt was interrupted here; it is made again")
 		f.Err = context.Cause(ctx)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // Dialog runs a server that follows a script: connection by connection, line by
@@ -52,6 +53,9 @@ func Dialog(t testing.TB, script string) netip.AddrPort {
 		}
 	}()
 	t.Cleanup(func() {
+		if !waitFor(&wg, 2*time.Second) {
+			t.Error("the script has not come to its end")
+		}
 		ln.Close()
 		mu.Lock()
 		for c := range open {
@@ -64,6 +68,21 @@ func Dialog(t testing.TB, script string) netip.AddrPort {
 		}
 	})
 	return ln.Addr().(*net.TCPAddr).AddrPort()
+}
+
+// waitFor reports whether wg is done in time.
+func waitFor(wg *sync.WaitGroup, d time.Duration) bool {
+	done := make(chan bool)
+	go func() {
+		wg.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return true
+	case <-time.After(d):
+		return false
+	}
 }
 
 // DialogFile is Dialog with the script in a file.
