@@ -33,8 +33,12 @@ func Downgrade(header []byte) ([]byte, error) {
 		field := rest[:n]
 		rest = rest[n:]
 		name, body, ok := strings.Cut(string(field), ":")
-		if !ok || !NeedsUTF8(field) {
+		if !NeedsUTF8(field) {
 			out = append(out, field...)
+			continue
+		}
+		if !ok || !isASCII(name) { // not a field at all
+			out = append(out, scrub(string(field))...)
 			continue
 		}
 		value, err := downgrade(strings.ToLower(name), Unfold(body))

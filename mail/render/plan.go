@@ -200,7 +200,8 @@ func (w *walker) endLine(tail [2]byte, crs int) {
 	}
 	w.stats.binary = w.stats.binary || crs > 0
 	w.stats.long = w.stats.long || text > 998
-	if may && length < maxBoundary+8 {
+	ends := w.crlf || tail[1] != '\n' // not in a lone LF, which would have to be changed
+	if may && ends && crs <= 0 && length < maxBoundary+8 {
 		w.hit, w.last = w.boundary(string(w.front))
 	}
 }
