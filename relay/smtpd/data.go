@@ -3,6 +3,7 @@ package smtpd
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"strconv"
 	"strings"
 	"time"
@@ -131,6 +132,8 @@ func (s *session) finish(ctx context.Context, f *inflow) error {
 	}
 	s.accepted++
 	s.errors = 0
+	s.log(ctx, slog.LevelDebug, "message accepted", slog.String("id", receipt.ID.String()),
+		slog.Int("recipients", s.taken), slog.Int64("octets", f.size))
 	text := strings.Join(append(receipt.Warnings, "queued as "+receipt.ID.String()), "\n")
 	if receipt.Repeated {
 		text = "taken before under that idempotency key, " + text

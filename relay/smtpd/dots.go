@@ -107,7 +107,6 @@ func (d *dots) next(p []byte) (run []byte, used int, end bool) {
 			return p[start:i], i, false
 		}
 		d.text(p[i : i+j])
-		d.inLine = d.inLine || j > 0
 		i += j
 		switch {
 		case i+1 == len(p): // the CR waits for what follows it

@@ -36,7 +36,7 @@ type Intake interface {
 // Options configure a [Server]. Zero fields take the defaults named.
 type Options struct {
 	Hostname string      // in the banner; required
-	TLS      *tls.Config // required; below TLS 1.2 nothing is spoken
+	TLS      *tls.Config // required; below TLS 1.2 nothing is spoken; used as it is for session tickets
 	Implicit bool        // TLS from the first byte (465) instead of STARTTLS (587)
 
 	MaxSize       int64 // octets of a message; 35 MiB

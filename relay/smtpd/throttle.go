@@ -32,6 +32,7 @@ const throttleSize = 1 << 16
 const maxFailDelay = 4 * time.Second
 
 type throttleKey struct {
+	what byte // p(air), n(etwork) or w(ho)
 	net  netip.Prefix
 	name string
 }
@@ -82,7 +83,7 @@ func throttleKeys(addr netip.Addr, name string) (pair, network, who throttleKey)
 	if len(name) > 255 {
 		name = name[:255]
 	}
-	return throttleKey{p, name}, throttleKey{net: p}, throttleKey{name: name}
+	return throttleKey{'p', p, name}, throttleKey{'n', p, ""}, throttleKey{'w', netip.Prefix{}, name}
 }
 
 // debt is how far a key's bucket is filled beyond empty.

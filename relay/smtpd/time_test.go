@@ -294,6 +294,50 @@ func TestThrottle(t *testing.T) {
 	})
 }
 
+// Failed logins are answered ever more slowly, across sessions, and then not
+// tried any more. Trouble of ours does not count.
+func TestGuessing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in, o := &fakeIntake{}, testOptions()
+		o.Throttle = NewThrottle()
+		try := func(line, want string) time.Duration {
+			c, done, s := pipeDoor(t, in, o)
+			k := newTalk(t, c)
+			k.want("220 ")
+			synctest.Wait()
+			s.who = nil
+			began := time.Now()
+			k.put(line + "\r\n")
+			k.want(want)
+			c.Close()
+			<-done
+			return time.Since(began)
+		}
+		const (
+			wrong  = "AUTH PLAIN AGFjbWUvYXBwAHdyb25n"     // acme/app, wrong
+			broken = "AUTH PLAIN AGFjbWUvYnJva2VuAHdyb25n" // acme/broken, wrong
+		)
+		for range 10 {
+			if d := try(broken, "451 4.3.0 "); d != 0 {
+				t.Errorf("our own trouble is told after %v", d)
+			}
+		}
+		var last time.Duration
+		for range 5 {
+			d := try(wrong, "535 5.7.8 ")
+			if d <= last || d > maxFailDelay {
+				t.Errorf("told after %v, before that after %v", d, last)
+			}
+			last = d
+		}
+		asked := in.logins
+		try(wrong, "454 4.7.0 ")
+		if in.logins != asked {
+			t.Error("the intake was asked")
+		}
+	})
+}
+
 // A login that is shut out does not reach the intake, and says for how long.
 func TestShutOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
