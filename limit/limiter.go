@@ -13,7 +13,7 @@ import (
 // Options of a [Limiter].
 type Options struct {
 	// MaxKeys bounds the keys in memory; default 1,000,000, which take about
-	// 64 MiB.
+	// 100 MiB.
 	MaxKeys int
 }
 
