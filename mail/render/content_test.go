@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"mime"
 	"slices"
 	"strings"
 	"testing"
@@ -26,6 +27,11 @@ func leaves(msg string) (list []string, ok bool) {
 }
 
 func walkLeaves(e *message.Entity, list *[]string) error {
+	if typ := e.Header.Get("Content-Type"); typ != "" {
+		if _, _, err := mime.ParseMediaType(typ); err != nil {
+			return err // read differently by everyone
+		}
+	}
 	if mr := e.MultipartReader(); mr != nil {
 		for {
 			p, err := mr.NextPart()
