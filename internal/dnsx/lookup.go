@@ -25,7 +25,7 @@ const (
 const (
 	minTTL   = 5 * time.Second
 	maxTTL   = time.Hour
-	maxNoTTL = 15 * time.Minute // for "there is none"
+	maxNoTTL = time.Minute // for "there is none": a record just published must be seen soon
 	errTTL   = 3 * time.Second  // so that a storm of messages does not become one of questions
 )
 

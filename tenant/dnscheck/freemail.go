@@ -1,0 +1,22 @@
+package dnscheck
+
+import (
+	_ "embed"
+	"strings"
+)
+
+// freemailText is domains where everybody can have a mailbox, one a line.
+//
+//go:embed freemail.txt
+var freemailText string
+
+// Freemail reports whether domain, or one above it, is that of a big provider
+// of free mailboxes.
+func Freemail(domain string) bool {
+	for d := strings.ToLower(strings.TrimSuffix(domain, ".")); strings.Contains(d, "."); _, d, _ = strings.Cut(d, ".") {
+		if strings.Contains(freemailText, "\n"+d+"\n") {
+			return true
+		}
+	}
+	return false
+}
