@@ -136,17 +136,21 @@ func (u *Upstream) Site(ctx context.Context, domain string) (string, error) {
 		if m.Host == "" {
 			continue
 		}
-		org, err := publicsuffix.EffectiveTLDPlusOne(lower(m.Host))
-		if err != nil {
-			org = lower(m.Host)
-		}
-		orgs = append(orgs, org)
+		orgs = append(orgs, organisation(m.Host))
 	}
 	if len(orgs) == 0 {
 		return domain, nil
 	}
 	slices.Sort(orgs)
 	return strings.Join(slices.Compact(orgs), "+"), nil
+}
+
+// organisation is the registered domain above a host name.
+func organisation(name string) string {
+	if org, err := publicsuffix.EffectiveTLDPlusOne(lower(name)); err == nil {
+		return org
+	}
+	return lower(name)
 }
 
 func lower(s string) string { return strings.ToLower(strings.TrimSuffix(s, ".")) }

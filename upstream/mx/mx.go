@@ -178,7 +178,8 @@ func (u *Upstream) dial(ctx context.Context, h host, j *upstream.Job) (*smtpclie
 }
 
 func (u *Upstream) open(ctx context.Context, name string, addrs []netip.Addr, s smtpclient.Security) (*smtpclient.Client, error) {
-	conn, err := u.cfg.Dialer.Dial(ctx, egress.Target{Host: name, Addrs: addrs, Port: uint16(u.cfg.Port), Origin: u.cfg.Origin})
+	conn, err := u.cfg.Dialer.Dial(ctx, egress.Target{Host: name, Addrs: addrs, Port: uint16(u.cfg.Port), Origin: u.cfg.Origin,
+		Key: organisation(name)}) // all exchangers of a site see the same address of ours
 	if err != nil {
 		return nil, upstream.DialFailure(name, err, mail.OfRecipient)
 	}
