@@ -220,4 +220,3 @@ func line(s string) string {
 	}
 	return strings.TrimSpace(s)
 }
-
