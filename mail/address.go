@@ -205,6 +205,9 @@ func parseDomain(s string) (string, error) {
 	}
 	d := strings.ToLower(s)
 	if !ascii {
+		if !utf8.ValidString(s) {
+			return "", badAddress(s, "domain is not UTF-8")
+		}
 		var err error
 		if d, err = idna.Lookup.ToASCII(s); err != nil {
 			return "", badAddress(s, "domain is not valid IDNA")

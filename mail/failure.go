@@ -104,7 +104,7 @@ func ParseEnhanced(s string) (e Enhanced, ok bool) {
 	}
 	for i, p := range part {
 		n, err := strconv.Atoi(p)
-		if err != nil || n < 0 || n > 999 || len(p) > 3 {
+		if err != nil || n > 999 || len(p) > 3 || p[0] < '0' || p[0] > '9' {
 			return Enhanced{}, false
 		}
 		e[i] = n

@@ -174,8 +174,9 @@ func (r Recipient) After(a Attempt, m *Message, s Schedule) Recipient {
 	case f.Scope != OfRoute && f.Scope != OfUs:
 		return r.end(Failed, ends)
 	}
-	if f.Scope == OfDestination && f.Stage >= StageSession || f.Stage == StageFinal {
-		r.Pinned = true
+	answered := f.Stage == StageSession && f.Scope != OfRoute && f.Scope != OfUs
+	if (answered || f.Stage == StageFinal) && !r.Pinned {
+		r.Pinned, r.Step = true, 0
 	}
 	connect := f.Stage == StageConnect && f.Scope == OfDestination
 	if !connect {
@@ -197,7 +198,12 @@ func (r Recipient) After(a Attempt, m *Message, s Schedule) Recipient {
 	if connect || f.Scope == OfUs {
 		waits = s.RetryConnect
 	}
-	wait := s.jitter(m.ID, r.Tries, pick(waits, r.Step))
+	round := !r.Pinned && last && r.Wish > 0 // all ways have been tried
+	step := r.Step
+	if round {
+		step = max(step, r.Tries/len(m.Wishes)-1) // so that later rounds wait longer
+	}
+	wait := s.jitter(m.ID, r.Tries, pick(waits, step))
 	r.Step++
 	if connect && !r.Pinned && !last {
 		wait = min(wait, max(0, r.Trouble.Add(s.FailoverAfter).Sub(ends)))
@@ -205,8 +211,8 @@ func (r Recipient) After(a Attempt, m *Message, s Schedule) Recipient {
 	if f.RetryAfter > 0 {
 		wait = min(max(f.RetryAfter, minRetryAfter), maxRetryAfter)
 	}
-	if !r.Pinned && last && r.Wish > 0 {
-		r = r.use(0, m, ends) // all ways have been tried: begin again with the best
+	if round {
+		r = r.use(0, m, ends) // begin again with the best
 		r.Step++
 	}
 	r.Next = ends.Add(wait)
