@@ -36,7 +36,8 @@ type Engine interface {
 	Hold() Base
 	// Apply writes the rows, one a key, all or none, and returns nil when they
 	// are on stable storage and later readers see them. Any error means that
-	// the outcome is unknown. There is only one Apply at a time.
+	// the outcome is unknown. There is only one Apply at a time. The keys and
+	// values are the engine's to keep, the slice of rows is not.
 	Apply(rows []Row) error
 }
 
@@ -79,7 +80,8 @@ type Committer struct {
 
 	// What follows belongs to the goroutine that runs the functions.
 	batch    *batch
-	carry    *call // ran, but its rows go into the next batch
+	spare    *batch // empty, to be used again
+	carry    *call  // ran, but its rows go into the next batch
 	writer   *overlay
 	base     Base
 	syncing  *batch
@@ -93,6 +95,12 @@ type batch struct {
 	calls  []*call
 	urgent bool // somebody waits
 	sealed bool
+}
+
+func (b *batch) reset() {
+	b.rows.reset()
+	clear(b.calls)
+	*b = batch{rows: b.rows, calls: b.calls[:0]}
 }
 
 // States of a call.
@@ -365,7 +373,7 @@ func (c *Committer) try(fn func(Writer) error) (err error) {
 func (c *Committer) handOver() {
 	c.releaseBase()
 	c.base = c.engine.Hold()
-	c.syncing, c.batch = c.batch, &batch{}
+	c.syncing, c.batch = c.batch, c.emptyBatch()
 	c.lingered = false
 	c.timer.Stop()
 	c.work <- c.syncing
@@ -380,7 +388,16 @@ func (c *Committer) handOver() {
 // afterSync moves the base on to the state that was synced, when next needed.
 func (c *Committer) afterSync() {
 	c.releaseBase()
-	c.syncing = nil
+	c.syncing.reset()
+	c.syncing, c.spare = nil, c.syncing
+}
+
+func (c *Committer) emptyBatch() *batch {
+	if b := c.spare; b != nil {
+		c.spare = nil
+		return b
+	}
+	return &batch{}
 }
 
 func (c *Committer) releaseBase() {

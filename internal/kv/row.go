@@ -27,10 +27,13 @@ func (r *Row) size() int64 { return int64(len(r.Key)+len(r.Value)) + rowOverhead
 // indexFrom is how many rows are searched one by one before an index pays.
 const indexFrom = 12
 
+// keepRows is the largest set whose room is used again.
+const keepRows = 4096
+
 // rows is a set of rows, one a key, in the order in which they were first set.
 type rows struct {
 	list  []Row
-	index map[string]int // into list; nil while the list is short
+	index map[string]int // into list; empty while the list is short
 	bytes int64
 }
 
@@ -38,7 +41,7 @@ func (s *rows) find(key []byte) *Row {
 	if s == nil {
 		return nil
 	}
-	if s.index != nil {
+	if len(s.index) > 0 {
 		if i, ok := s.index[string(key)]; ok {
 			return &s.list[i]
 		}
@@ -60,10 +63,12 @@ func (s *rows) set(r Row) {
 	}
 	s.list = append(s.list, r)
 	s.bytes += r.size()
-	if s.index != nil {
+	if len(s.index) > 0 {
 		s.index[string(r.Key)] = len(s.list) - 1
 	} else if len(s.list) > indexFrom {
-		s.index = make(map[string]int, 4*indexFrom)
+		if s.index == nil {
+			s.index = make(map[string]int, 4*indexFrom)
+		}
 		for i := range s.list {
 			s.index[string(s.list[i].Key)] = i
 		}
@@ -76,13 +81,15 @@ func (s *rows) merge(from *rows) {
 	}
 }
 
-// reset empties the set and keeps its room for the next few rows.
+// reset empties the set and keeps its room, if it is not much.
 func (s *rows) reset() {
-	clear(s.list)
-	s.list, s.index, s.bytes = s.list[:0], nil, 0
-	if cap(s.list) > 4*indexFrom {
-		s.list = nil
+	if cap(s.list) > keepRows {
+		*s = rows{}
+		return
 	}
+	clear(s.list)
+	clear(s.index)
+	s.list, s.bytes = s.list[:0], 0
 }
 
 // overlay is the Writer of one function: its own writes over those of the

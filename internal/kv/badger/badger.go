@@ -76,7 +76,7 @@ func Open(dir string, opts Options) (*Store, error) {
 		Bytes:    db.MaxBatchSize() - 4<<10,
 		Reserved: []byte(reserved),
 	})
-	s.tidy = newTidier(db, log)
+	s.tidy = newTidier(s, tidyEvery)
 	return s, nil
 }
 
