@@ -56,6 +56,7 @@ func (t *transaction) accept(ctx context.Context) (Receipt, error) {
 	}
 	t.learn(ctx, m)
 	t.in.Offer(st)
+	t.in.Wait(ctx)
 	return Receipt{ID: m.ID, MessageID: m.MessageID, Warnings: t.warnings}, nil
 }
 

@@ -120,7 +120,6 @@ func (t *transaction) rule(pkg string, d policy.Decision, err error, r *mail.Rec
 	t.tags = append(t.tags, d.Tags...)
 	t.edits = append(t.edits, d.Edits...)
 	if f := d.Failure(); f != nil {
-		t.in.o.Metrics.rejected(pkg, d.Code)
 		return f
 	}
 	fate := &t.fate

@@ -24,7 +24,8 @@ type Parts struct {
 	Store     kv.Store
 	Spool     *spool.Spool
 	Planner   *Planner
-	Offer     func(*spool.Stored) // hands an accepted message to the dispatcher; must not block
+	Offer     func(*spool.Stored)   // hands an accepted message to the dispatcher; must not block
+	Wait      func(context.Context) // slows acceptance down a little while delivery has too much ready work
 }
 
 // Options of an Intake.
@@ -35,6 +36,7 @@ type Options struct {
 	MaxAge        time.Duration // life of a message
 	Log           *slog.Logger
 	Metrics       *Metrics
+	Shed          func() *mail.Failure // why no more can be taken now; nil: all is well
 }
 
 // Intake is the way from a door to the spool.
@@ -45,6 +47,9 @@ type Intake struct {
 
 // NewIntake makes an Intake. It starts nothing.
 func NewIntake(p Parts, o Options) *Intake { return &Intake{Parts: p, o: o} }
+
+// Metrics are what the intake counts in.
+func (in *Intake) Metrics() *Metrics { return in.o.Metrics }
 
 // refusedLogin is what every failed log-in is told, whatever failed.
 func refusedLogin(err error) *mail.Failure {
@@ -97,8 +102,8 @@ func (in *Intake) principal(ctx context.Context, c Client, cred *tenant.Credenti
 		return nil, refusedLogin(errors.New("used from outside the credential's networks"))
 	}
 	p := &Principal{Username: cred.Username, credential: cred}
-	if authzid == cred.Username {
-		authzid = ""
+	if user, t := tenant.SplitUsername(authzid); user == cred.Username {
+		authzid = t // a bearer's own name, perhaps with its tenant
 	}
 	if named != "" && authzid != "" && named != authzid {
 		return nil, notYours(cred, authzid)

@@ -4,27 +4,32 @@ import (
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"behalf/mail"
 )
 
 // Metrics count what intake does. A nil *Metrics counts nothing.
 type Metrics struct {
 	accepted prometheus.Counter
-	refused  *prometheus.CounterVec
+	// Rejected counts refusals by stage and code; the SMTP doors, which refuse
+	// commands that never come here, count in it too.
+	Rejected *prometheus.CounterVec
 }
 
 // NewMetrics registers the counters.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		accepted: prometheus.NewCounter(prometheus.CounterOpts{Name: "behalf_messages_accepted_total", Help: "Messages that are on stable storage and were answered 250 or 202."}),
-		refused:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "behalf_policy_refusals_total", Help: "Refusals by the admin's policy."}, []string{"package", "code"}),
+		Rejected: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "behalf_messages_rejected_total", Help: "Refusals by stage (connect, auth, mail, rcpt, data, http) and SMTP code."}, []string{"stage", "code"}),
 	}
-	reg.MustRegister(m.accepted, m.refused)
+	reg.MustRegister(m.accepted, m.Rejected)
 	return m
 }
 
-func (m *Metrics) rejected(pkg string, code int) {
-	if m != nil {
-		m.refused.WithLabelValues(pkg, strconv.Itoa(code)).Inc()
+// refused counts a request that was refused at the HTTP door.
+func (m *Metrics) refused(err error) {
+	if m != nil && err != nil {
+		m.Rejected.WithLabelValues("http", strconv.Itoa(mail.AsFailure(err).Code)).Inc()
 	}
 }
 

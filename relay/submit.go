@@ -10,6 +10,15 @@ import (
 // Accept takes a whole message at once. Recipients that are refused are listed
 // in the receipt; when all are, the first refusal is the error.
 func (in *Intake) Accept(ctx context.Context, p *Principal, c Client, s Submission) (Receipt, error) {
+	r, err := in.acceptWhole(ctx, p, c, s)
+	in.o.Metrics.refused(err)
+	return r, err
+}
+
+func (in *Intake) acceptWhole(ctx context.Context, p *Principal, c Client, s Submission) (Receipt, error) {
+	if f := in.o.Shed(); f != nil {
+		return Receipt{}, f
+	}
 	s.Hints.request = s.Request
 	t, err := in.begin(ctx, p, c, s.Envelope, 0, s.Hints)
 	if err != nil {

@@ -1,7 +1,6 @@
 package dispatch
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -111,12 +110,17 @@ func (d *Dispatcher) try(base context.Context, j *job) {
 	wish := j.rcpts[0].Wish
 	j.tried = len(j.idx)
 	hop, up, err := d.plan(ctx, m, wish)
+	var bodies opened
+	defer bodies.close()
 	var uj *upstream.Job
 	if err == nil {
 		if n := up.Traits().MaxRecipients; n > 0 {
 			j.tried = min(j.tried, n)
 		}
-		uj, err = d.upstreamJob(j, hop)
+		if hop.Single {
+			j.tried = 1
+		}
+		uj, err = d.upstreamJob(j, hop, &bodies)
 	}
 	if err != nil {
 		f := mail.AsFailure(err)
@@ -143,7 +147,16 @@ func (d *Dispatcher) plan(ctx context.Context, m *mail.Message, wish int) (hop *
 	return hop, up, err
 }
 
-func (d *Dispatcher) upstreamJob(j *job, hop *mail.Hop) (uj *upstream.Job, err error) {
+// opened are the bodies that an attempt opened; they are closed when it is over.
+type opened []blob.Body
+
+func (o *opened) close() {
+	for _, b := range *o {
+		_ = b.Close() // read only
+	}
+}
+
+func (d *Dispatcher) upstreamJob(j *job, hop *mail.Hop, bodies *opened) (uj *upstream.Job, err error) {
 	m := j.st.Message
 	defer d.caught(m, "render", &err)
 	uj = &upstream.Job{Message: m, Hop: hop, To: make([]upstream.Target, j.tried)}
@@ -152,7 +165,13 @@ func (d *Dispatcher) upstreamJob(j *job, hop *mail.Hop) (uj *upstream.Job, err e
 		r := &j.rcpts[i]
 		uj.To[i] = upstream.Target{Index: j.idx[i], To: r.Address, From: d.planner.Sender(m, hop, j.idx[i]), ORcpt: r.ORcpt, Notify: r.Notify}
 	}
-	uj.Render = d.planner.Render(j.st, hop, func(ctx context.Context) (blob.Body, error) { return d.openBody(ctx, j.st) })
+	uj.Render = d.planner.Render(j.st, hop, j.idx[0], func(ctx context.Context) (blob.Body, error) {
+		b, err := d.openBody(ctx, j.st)
+		if err == nil {
+			*bodies = append(*bodies, b)
+		}
+		return b, err
+	})
 	return uj, nil
 }
 
@@ -188,9 +207,6 @@ func attemptOf(r *upstream.Result, start time.Time, wish int, hop *mail.Hop, fro
 
 // openBody opens the stored bytes: those in memory while they are there.
 func (d *Dispatcher) openBody(ctx context.Context, st *spool.Stored) (blob.Body, error) {
-	if st.Young != nil {
-		return youngBody{bytes.NewReader(st.Young)}, nil
-	}
 	b, err := d.sp.OpenBody(ctx, st)
 	if err == nil {
 		return b, nil
@@ -201,8 +217,3 @@ func (d *Dispatcher) openBody(ctx context.Context, st *spool.Stored) (blob.Body,
 	return nil, &mail.Failure{Code: 451, Enhanced: mail.Enhanced{4, 3, 0}, Scope: mail.OfUs, Reason: mail.ReasonInternal,
 		Text: "the stored message cannot be read; it is tried again", Err: fmt.Errorf("open body: %w", err)}
 }
-
-// youngBody is a body in memory.
-type youngBody struct{ *bytes.Reader }
-
-func (youngBody) Close() error { return nil }

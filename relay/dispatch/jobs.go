@@ -47,7 +47,7 @@ func (d *Dispatcher) end(j *job, now time.Time) {
 func (d *Dispatcher) uncap(t *tenant) {
 	if t.busy < d.o.PerTenant {
 		if q := t.capped.pop(); q != nil {
-			d.ring.push(q)
+			d.enlist(q)
 		}
 	}
 }

@@ -157,14 +157,14 @@ func (d *Dispatcher) read(r loadResult, now time.Time) {
 	full := false
 	for i := range r.due {
 		e := &r.due[i]
-		if !q.holds(e.ID, e.Chunk) && !d.push(q, ref{id: e.ID, at: e.At, chunk: e.Chunk, msg: d.msgs[e.ID]}) {
-			full = true
-			break
+		if !q.holds(e.ID, e.Chunk) {
+			if full = !d.push(q, ref{id: e.ID, at: e.At, chunk: e.Chunk, msg: d.msgs[e.ID]}); full {
+				break
+			}
+			q.behind = max(0, q.behind-1)
 		}
 		q.cursor = *e
-		q.behind--
 	}
-	q.behind = max(0, q.behind)
 	if compare(&q.high, &q.cursor) < 0 {
 		q.high = q.cursor
 	}

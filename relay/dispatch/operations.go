@@ -301,37 +301,25 @@ func (d *Dispatcher) operate(ctx context.Context, ids []mail.ID, o *operation) (
 	return changed, pending, gone, err
 }
 
-// storeMost is how many recipients are settled in one transaction.
+// storeMost is how many recipients of one message are settled in one
+// transaction.
 const storeMost = 512
 
-// store settles the outcomes of an operation, in transactions of bounded size.
-// Whoever asked for it may go, but what was begun must be known to have ended.
+// store settles the outcomes of an operation. Whoever asked for it may go, but
+// what was begun must be known to have ended.
 func (d *Dispatcher) store(ctx context.Context, outs []spool.Outcome) error {
-	ctx = context.WithoutCancel(ctx)
-	var batch []spool.Outcome
-	size := 0
-	flush := func() error {
-		if len(batch) == 0 {
-			return nil
-		}
-		err := d.sp.SettleNow(ctx, batch)
-		batch, size = nil, 0
-		if err != nil {
-			return fmt.Errorf("dispatch: store the operation: %w", err)
-		}
+	var all []spool.Outcome
+	for _, o := range outs {
+		all = append(all, parts(o, storeMost)...)
+	}
+	if len(all) == 0 {
 		return nil
 	}
-	for _, o := range outs {
-		for _, part := range parts(o, storeMost) {
-			if size+len(part.Changes) > storeMost {
-				if err := flush(); err != nil {
-					return err
-				}
-			}
-			batch, size = append(batch, part), size+len(part.Changes)+1
-		}
+	err := d.sp.SettleNow(context.WithoutCancel(ctx), all)
+	if err != nil && !errors.Is(err, spool.ErrNotFound) { // those that were purged meanwhile need nothing
+		return fmt.Errorf("dispatch: store the operation: %w", err)
 	}
-	return flush()
+	return nil
 }
 
 // parts cuts an outcome of one event into pieces of at most n recipients.

@@ -18,8 +18,10 @@ type Planner interface {
 	Plan(ctx context.Context, m *mail.Message, wish int) (*mail.Hop, upstream.Upstream, error)
 	// Sender is the envelope sender for the recipient of that index.
 	Sender(m *mail.Message, hop *mail.Hop, index int) mail.Address
-	// Render gives the Render function of a job. body opens the stored bytes.
-	Render(st *spool.Stored, hop *mail.Hop, body func(ctx context.Context) (blob.Body, error)) func(ctx context.Context, caps upstream.Caps) (upstream.Rendered, error)
+	// Render gives the Render function of a job. body opens the stored bytes;
+	// the caller closes what it opened when the attempt is over. index is the
+	// one recipient of the job where hop.Single is set.
+	Render(st *spool.Stored, hop *mail.Hop, index int, body func(ctx context.Context) (blob.Body, error)) func(ctx context.Context, caps upstream.Caps) (upstream.Rendered, error)
 	// Site names the MX site that a lane of upstream mx leads to, from its MX
 	// set. It is asked for such lanes only.
 	Site(ctx context.Context, m *mail.Message, lane mail.Lane) (string, error)
@@ -33,6 +35,6 @@ type store interface {
 	OpenBody(ctx context.Context, st *spool.Stored) (blob.Body, error)
 	Queues(ctx context.Context, fn func(q spool.Queue, next time.Time, entries int) bool) error
 	Due(ctx context.Context, q spool.Queue, after *spool.Due, limit int) ([]spool.Due, error)
-	Timers(ctx context.Context, now time.Time, limit int) ([]spool.Timer, error)
+	TimersAfter(ctx context.Context, now time.Time, after *spool.Timer, limit int) ([]spool.Timer, error)
 	List(ctx context.Context, f spool.Filter, cursor string, limit int) ([]*spool.Stored, string, error)
 }

@@ -10,6 +10,7 @@ import (
 const (
 	freshMost  = headSize / 2 // offered references in a head while older ones wait behind it
 	readBelow  = headSize / 4 // read on when fewer of the others are left
+	readRoom   = headSize - headSize/4 // and there is room for what is read
 	siteAge    = 15 * time.Minute
 	maxTargets = 100 // recipients a job
 )
@@ -215,7 +216,7 @@ func (d *Dispatcher) settleIn(q *queue) {
 	switch {
 	case q.in != nil || q.asking:
 	case len(q.head) > 0:
-		d.ring.push(q)
+		d.enlist(q)
 	case q.more:
 	case !q.skipped.IsZero():
 		q.site.resting.push(q)
@@ -228,7 +229,8 @@ func (d *Dispatcher) settleIn(q *queue) {
 
 // want has the loader read on when the head runs low.
 func (d *Dispatcher) want(q *queue) {
-	if !q.more || q.loading || len(q.head)-q.fresh >= readBelow || len(q.head) > 0 && d.refs >= d.o.Heads {
+	n := len(q.head)
+	if !q.more || q.loading || n-q.fresh >= readBelow || n >= readRoom || n > 0 && d.refs >= d.o.Heads {
 		return
 	}
 	q.loading = true
@@ -238,12 +240,28 @@ func (d *Dispatcher) want(q *queue) {
 // schedule starts jobs while there are workers for them.
 func (d *Dispatcher) schedule(now time.Time) {
 	for d.busy < d.o.Workers {
-		q := d.ring.pop()
+		q := d.nextInRing()
 		if q == nil {
 			return
 		}
 		d.step(q, now)
 	}
+}
+
+// enlist puts q into the ring.
+func (d *Dispatcher) enlist(q *queue) {
+	d.ring.push(q)
+	if q.site != nil && !q.low {
+		q.site.lined++
+	}
+}
+
+func (d *Dispatcher) nextInRing() *queue {
+	q := d.ring.pop()
+	if q != nil && q.site != nil && !q.low {
+		q.site.lined--
+	}
+	return q
 }
 
 // step gives q its turn: one job at most, or the line in which it waits. What
@@ -314,7 +332,7 @@ func (d *Dispatcher) unpark(s *site, now time.Time) {
 func (d *Dispatcher) promise(q *queue) {
 	q.promised = true
 	q.site.promised++
-	d.ring.push(q)
+	d.enlist(q)
 }
 
 // unparkClosed finds a probe for a closed site when it is time, and sends
@@ -336,7 +354,7 @@ func (d *Dispatcher) unparkClosed(s *site, now time.Time) {
 		if q == nil {
 			return
 		}
-		d.ring.push(q)
+		d.enlist(q)
 	}
 }
 

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -136,7 +137,8 @@ func (d *Dispatcher) doDivert(j *job) {
 	j.tried = len(j.idx)
 }
 
-// settle writes the outcome; the owner hears of it when it is committed.
+// settle writes the outcome; the owner hears of it when it is committed. A
+// message that was purged meanwhile needs no settling.
 func (d *Dispatcher) settle(j *job) {
 	if len(j.outcome.Changes) == 0 {
 		d.reports <- j
@@ -144,7 +146,9 @@ func (d *Dispatcher) settle(j *job) {
 	}
 	j.outcome.ID = j.m.id
 	d.sp.Settle(j.outcome, func(err error) {
-		j.err = err
+		if err != nil && !errors.Is(err, spool.ErrNotFound) {
+			j.err = fmt.Errorf("dispatch: settle message %s: %w", j.m.id, err)
+		}
 		d.reports <- j
 	})
 }

@@ -21,6 +21,7 @@ type site struct {
 	waiting  [2]turns
 	resting  list // queues with nothing but what waits for the site to open
 	turn     int  // picks so far, to let bulk have some
+	lined    int  // queues in the ring that are not bulk
 	queues   int
 	ready    int // sum over its queues
 	alarm    alarm
@@ -125,17 +126,21 @@ func (s *site) wait(q *queue) {
 	}
 }
 
-// waiter takes the next queue in line: bulk mail last, but not never.
+// waiter takes the next queue in line. Bulk mail goes last, but not never, and
+// not before what is in the ring already.
 func (s *site) waiter() *queue {
-	s.turn++
 	first := 0
-	if s.turn%bulkShare == 0 {
+	if (s.turn+1)%bulkShare == 0 {
 		first = 1
 	}
-	if q := s.waiting[first].pop(); q != nil {
-		return q
+	q := s.waiting[first].pop()
+	if q == nil && (first == 1 || s.lined == 0) {
+		q = s.waiting[1-first].pop()
 	}
-	return s.waiting[1-first].pop()
+	if q != nil {
+		s.turn++
+	}
+	return q
 }
 
 // idle reports whether the site can be forgotten.

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"behalf/mail"
@@ -11,7 +12,6 @@ import (
 const (
 	sweepEvery = time.Second
 	sweepPage  = 512
-	sweepMost  = 1 << 16
 )
 
 // sweep is the sweeper's goroutine: it expires, releases and calls late what
@@ -19,27 +19,36 @@ const (
 func (d *Dispatcher) sweep(ctx context.Context) {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
-	limit := sweepPage
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		limit = d.sweepOnce(ctx, limit)
+		if err := d.sweepOnce(ctx); err != nil && ctx.Err() == nil {
+			d.o.Log.Error("dispatch: timers cannot be handled; trying again", "err", err)
+		}
 	}
 }
 
-// sweepOnce handles one page of timers and says how long the next one shall
-// be: longer when this was full of what others handle.
-func (d *Dispatcher) sweepOnce(ctx context.Context, limit int) int {
-	timers, err := d.sp.Timers(ctx, time.Now(), limit)
-	if err != nil {
-		if ctx.Err() == nil {
-			d.o.Log.Error("dispatch: timers cannot be read; trying again", "err", err)
+// sweepOnce handles what is due, a page at a time. Timers of messages that are
+// being tried stay due and come by again.
+func (d *Dispatcher) sweepOnce(ctx context.Context) error {
+	now := time.Now()
+	var last *spool.Timer
+	var errs error
+	for {
+		timers, err := d.sp.TimersAfter(ctx, now, last, sweepPage)
+		if err != nil || len(timers) == 0 || ctx.Err() != nil {
+			return errors.Join(errs, err)
 		}
-		return limit
+		errs = errors.Join(errs, d.timed(ctx, timers))
+		last = &timers[len(timers)-1]
 	}
+}
+
+// timed does what a page of timers is for.
+func (d *Dispatcher) timed(ctx context.Context, timers []spool.Timer) (errs error) {
 	var ids [opDelay + 1][]mail.ID
 	for _, t := range timers {
 		switch t.What {
@@ -51,23 +60,16 @@ func (d *Dispatcher) sweepOnce(ctx context.Context, limit int) int {
 			ids[opDelay] = append(ids[opDelay], t.ID)
 		}
 	}
-	changed := 0
 	for _, kind := range []opKind{opExpire, opTimer, opDelay} {
 		o := &operation{kind: kind, op: Op{Actor: "clock", Reason: sweepReason[kind]}}
 		for rest := ids[kind]; len(rest) > 0; {
 			n := min(opBatch, len(rest))
-			c, _, _, err := d.operate(ctx, rest[:n], o)
-			if err != nil && ctx.Err() == nil {
-				d.o.Log.Error("dispatch: timers cannot be handled; trying again", "err", err)
-			}
-			changed += c
+			_, _, _, err := d.operate(ctx, rest[:n], o)
+			errs = errors.Join(errs, err)
 			rest = rest[n:]
 		}
 	}
-	if len(timers) == limit && changed == 0 {
-		return min(sweepMost, limit*2)
-	}
-	return sweepPage
+	return errs
 }
 
 var sweepReason = [...]string{

@@ -29,7 +29,7 @@ var operations = [...]operation{
 // Reasoned says why, for the timeline.
 type Reasoned struct {
 	Reason string    `json:"reason,omitempty" maxLength:"500"`
-	Until  time.Time `json:"until,omitzero" doc:"hold: released by itself at this time."`
+	Until  time.Time `json:"release_at,omitzero" doc:"hold: released by itself at this time."`
 }
 
 type changedOutput struct {
@@ -135,8 +135,8 @@ func (a *API) queues(ctx context.Context, name string) ([]Queue, error) {
 	if name != "" && !c.May(name) {
 		return nil, tenant.ErrNotFound
 	}
-	for _, q := range a.Dispatcher.Queues() {
-		owner := a.tenantName(ctx, q.Queue.Tenant)
+	for _, q := range a.Dispatcher.Queues(ctx) {
+		owner := a.tenantName(ctx, q.Tenant)
 		if !c.May(owner) || name != "" && owner != name {
 			continue
 		}

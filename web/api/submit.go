@@ -132,7 +132,7 @@ func (a *API) submission(r chi.Router, h huma.API) {
 		}
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusAccepted)
-		_ = json.NewEncoder(w).Encode(Accepted(receipt)) // the client is gone if this fails; the message is not
+		_ = json.NewEncoder(w).Encode(Accepted{receipt.ID, receipt.MessageID, receipt.Repeated, receipt.Refused, receipt.Warnings}) // the client is gone if this fails; the message is not
 	})
 }
 

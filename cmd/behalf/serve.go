@@ -1,0 +1,317 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"behalf/internal/blob"
+	"behalf/internal/blob/files"
+	"behalf/internal/config"
+	"behalf/internal/diskspace"
+	"behalf/internal/dnsx"
+	"behalf/internal/keyring"
+	"behalf/internal/kv"
+	"behalf/internal/kv/badger"
+	"behalf/internal/obs"
+	"behalf/limit"
+	"behalf/mail"
+	"behalf/policies"
+	"behalf/policy"
+	"behalf/relay"
+	"behalf/relay/dispatch"
+	"behalf/relay/outcome"
+	"behalf/relay/smtpd"
+	"behalf/spool"
+	"behalf/spool/follow"
+	"behalf/tenant"
+	"behalf/tenant/dnscheck"
+	"behalf/upstream"
+)
+
+// server is a relay with everything wired: the only place that knows all parts.
+type server struct {
+	c   *config.Config
+	log *slog.Logger
+	reg *prometheus.Registry
+
+	disk      *diskspace.Watch
+	store     kv.Store
+	bodies    blob.Store
+	spool     *spool.Spool
+	keys      *keyring.Keyring
+	resolver  *dnsx.Client
+	directory *tenant.Directory
+	checker   *dnscheck.Checker
+	policy    *policy.Engine
+	limits    *limit.Limiter
+	usage     *limit.Usage
+	book      *upstream.Book
+	planner   *relay.Planner
+	dispatch  *dispatch.Dispatcher
+	intake    *relay.Intake
+	notices   *follow.Follower
+	reporter  *outcome.Reporter
+	adminKey  string
+
+	smtp  []door
+	http  []*httpDoor
+	close []func() error // what was opened, in order
+}
+
+// door is an SMTP server with its listeners.
+type door struct {
+	server    *smtpd.Server
+	listeners []net.Listener
+}
+
+// httpDoor is an HTTP server with its listener.
+type httpDoor struct {
+	server   *http.Server
+	listener net.Listener
+}
+
+// newServer opens the data, wires the parts bottom-up and binds the doors.
+// Nothing runs yet.
+func newServer(ctx context.Context, c *config.Config, log *slog.Logger) (*server, error) {
+	s := &server{c: c, log: log, reg: obs.Registry()}
+	for _, step := range []func(context.Context) error{s.openData, s.openDirectory, s.openPolicy, s.openWays, s.openIntake, s.openSMTP, s.openHTTP} {
+		if err := step(ctx); err != nil {
+			return nil, errors.Join(err, s.closeAll())
+		}
+	}
+	s.gauges()
+	return s, nil
+}
+
+func (s *server) closeAll() error {
+	var errs []error
+	for i := len(s.close) - 1; i >= 0; i-- {
+		errs = append(errs, s.close[i]())
+	}
+	s.close = nil
+	return errors.Join(errs...)
+}
+
+// openData opens keys, store, bodies and spool below the data folder.
+func (s *server) openData(ctx context.Context) (err error) {
+	if err := os.MkdirAll(s.c.Data, 0o700); err != nil {
+		return fmt.Errorf("making the data folder: %w", err)
+	}
+	if s.disk, err = diskspace.NewWatch(s.c.Data, 0); err != nil {
+		return fmt.Errorf("measuring the disk: %w", err)
+	}
+	if s.disk.Full() {
+		return fmt.Errorf("the disk of %s has %d MiB free, less than the reserve of %d MiB: make room and start again", s.c.Data, s.disk.Free()>>20, s.disk.Reserve()>>20)
+	}
+	made := false
+	if s.adminKey, made, err = adminKey(s.c.Admin.KeyFile); err != nil {
+		return err
+	}
+	if made {
+		s.log.Info("made an admin key", "file", s.c.Admin.KeyFile)
+	}
+	if s.keys, err = keyring.Open(s.c.Secrets.KeyFile); err != nil {
+		return err
+	}
+	kvStore, err := badger.Open(filepath.Join(s.c.Data, "store"), badger.Options{Log: s.log})
+	if err != nil {
+		return fmt.Errorf("opening the store: %w", err)
+	}
+	s.store, s.close = kvStore, append(s.close, kvStore.Close)
+	bodies, err := files.Open(filepath.Join(s.c.Data, "bodies"), files.Options{Log: s.log, Full: s.disk.Full})
+	if err != nil {
+		return err
+	}
+	s.bodies, s.close = bodies, append(s.close, bodies.Close)
+	temp := filepath.Join(s.c.Data, "incoming")
+	if err := os.MkdirAll(temp, 0o700); err != nil {
+		return fmt.Errorf("making the folder for incoming messages: %w", err)
+	}
+	s.spool, err = spool.Open(ctx, s.store, s.bodies, spool.Options{
+		KeepBodies: s.c.Retention.Bodies.D(), KeepEvents: s.c.Retention.Events.D(), TempDir: temp, Log: s.log,
+	})
+	return err
+}
+
+// openDirectory opens tenants and what the DNS says of them.
+func (s *server) openDirectory(ctx context.Context) (err error) {
+	o := tenant.Options{PlatformDomain: s.c.PlatformDomain, SendingDomain: s.c.SendingDomain, PlatformRoute: s.c.Upstream.Platform != nil, Log: s.log}
+	if s.c.Capture {
+		o.DefaultUpstream = mail.UpstreamMailbox
+	}
+	if s.directory, err = tenant.Open(ctx, s.store, s.keys, o); err != nil {
+		return fmt.Errorf("opening the directory: %w", err)
+	}
+	var keys []tenant.DKIMKey
+	for _, k := range s.c.Platform.DKIM {
+		text, err := secret(k.Key)
+		if err != nil {
+			return fmt.Errorf("platform.dkim %s: %w", k.Selector, err)
+		}
+		keys = append(keys, tenant.DKIMKey{Selector: k.Selector, Algorithm: k.Algorithm, Key: text})
+	}
+	if err := s.directory.EnsurePlatform(ctx, s.c.SendingDomain, keys); err != nil {
+		return fmt.Errorf("preparing the keys of %s: %w", s.c.SendingDomain, err)
+	}
+	s.resolver, err = dnsx.New(dnsx.Options{Servers: s.c.Resolver.Servers, Timeout: s.c.Resolver.Timeout.D(), TrustAD: s.c.Resolver.TrustAD})
+	if err != nil {
+		return err
+	}
+	s.checker = dnscheck.New(dnscheck.Options{
+		Resolver: s.resolver, Store: s.store, Log: s.log,
+		Platform: dnscheck.Platform{Hostname: s.c.Hostname, InboundHost: s.c.Inbound.Host, SPF: s.c.MX.SPF, DMARCReport: ""},
+	})
+	return nil
+}
+
+// openPolicy compiles the rules and reads the limits back.
+func (s *server) openPolicy(ctx context.Context) (err error) {
+	path := s.c.Policy.Path
+	if path != "" {
+		if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+			path = ""
+		}
+	}
+	s.policy, err = policy.New(ctx, policy.Options{Path: path, Defaults: policies.FS, Watch: *s.c.Policy.Watch, Log: s.log, Metrics: s.reg})
+	if err != nil {
+		return fmt.Errorf("loading the policies: %w", err)
+	}
+	s.limits = limit.New(limit.Options{})
+	if err := s.limits.Load(ctx, s.store); err != nil {
+		return fmt.Errorf("reading the limits back: %w", err)
+	}
+	s.usage = limit.NewUsage(s.store, limit.UsageOptions{})
+	return nil
+}
+
+// openIntake wires dispatch and intake.
+func (s *server) openIntake(context.Context) error {
+	s.dispatch = dispatch.New(s.spool, s.planner, dispatch.Options{Schedule: s.schedule(), Log: s.log, Metrics: s.reg})
+	s.intake = relay.NewIntake(relay.Parts{
+		Directory: s.directory, Policy: s.policy, Limits: s.limits, Usage: s.usage, Known: limit.NewKnown(s.store),
+		Store: s.store, Spool: s.spool, Planner: s.planner, Offer: s.dispatch.Offer, Wait: s.dispatch.Backpressure,
+	}, relay.Options{
+		Hostname: s.c.Hostname, MaxSize: int64(s.c.Submission.MaxSize), MaxRecipients: s.c.Submission.MaxRecipients,
+		MaxAge: s.c.Delivery.MaxAge.D(), Log: s.log, Metrics: relay.NewMetrics(s.reg), Shed: s.shed,
+	})
+	s.notices = follow.New(s.spool, s.store, "notice", outcome.Handle, follow.Options{Log: s.log})
+	s.reporter = &outcome.Reporter{
+		Store: s.store, Spool: s.spool, Directory: s.directory, Intake: s.intake,
+		Hostname: s.c.Hostname, Domain: s.c.PlatformDomain, Notify: s.c.Platform.Notify, Log: s.log,
+	}
+	return nil
+}
+
+func (s *server) schedule() mail.Schedule {
+	sc := mail.DefaultSchedule()
+	sc.FailoverAfter = s.c.Delivery.FailoverAfter.D()
+	spans := func(to *[]time.Duration, from []config.Duration) {
+		if len(from) > 0 {
+			*to = nil
+		}
+		for _, d := range from {
+			*to = append(*to, d.D())
+		}
+	}
+	spans(&sc.Retry, s.c.Delivery.Retry)
+	spans(&sc.RetryConnect, s.c.Delivery.RetryConnect)
+	return sc
+}
+
+// shed says whether the doors must turn work away.
+func (s *server) shed() *mail.Failure {
+	if s.disk.Full() {
+		return mail.Fail(452, mail.Enhanced{4, 3, 1}, mail.OfUs, mail.ReasonInternal, "the relay is short of disk space; try again later")
+	}
+	return nil
+}
+
+// run serves until ctx ends or something breaks that cannot go on, then stops
+// top-down: doors, dispatcher, followers, store.
+func (s *server) run(ctx context.Context) error {
+	broken, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	go func() { // ends with broken
+		select {
+		case <-s.store.Failed():
+			fail(errors.New("the store failed; restart to recover what was committed"))
+		case <-broken.Done():
+		}
+	}()
+	var layers []*layer
+	for _, parts := range [][]func(context.Context) error{
+		{s.limitsRun, s.usage.Run, s.directory.Run, s.spool.Run},
+		{s.notices.Run, s.reporter.Run, s.policy.Run},
+		{s.dispatch.Run},
+		s.doors(),
+	} {
+		l := startLayer(parts, fail)
+		layers = append(layers, l)
+	}
+	<-broken.Done()
+	s.log.Info("stopping")
+	var errs []error
+	for i := len(layers) - 1; i >= 0; i-- {
+		errs = append(errs, layers[i].stop())
+	}
+	errs = append(errs, s.closeAll())
+	if cause := context.Cause(broken); ctx.Err() == nil && cause != nil {
+		errs = append(errs, cause)
+	}
+	return errors.Join(errs...)
+}
+
+func (s *server) limitsRun(ctx context.Context) error { return s.limits.Run(ctx, s.store) }
+
+func (s *server) doors() []func(context.Context) error {
+	var parts []func(context.Context) error
+	for _, d := range s.smtp {
+		parts = append(parts, func(ctx context.Context) error { return d.server.Run(ctx, d.listeners...) })
+	}
+	for _, d := range s.http {
+		parts = append(parts, d.run)
+	}
+	return parts
+}
+
+// layer is parts that start and stop together.
+type layer struct {
+	cancel context.CancelFunc
+	group  *errgroup.Group
+}
+
+// startLayer runs parts apart from any parent context, so that each layer
+// stops in its turn. A part that ends by itself with an error stops everything.
+func startLayer(parts []func(context.Context) error, fail context.CancelCauseFunc) *layer {
+	ctx, cancel := context.WithCancel(context.Background())
+	l := &layer{cancel, &errgroup.Group{}}
+	for _, part := range parts {
+		l.group.Go(func() error {
+			err := part(ctx)
+			if err != nil && ctx.Err() == nil {
+				fail(err)
+				return nil // told as the cause
+			}
+			if errors.Is(err, context.Canceled) {
+				return nil
+			}
+			return err
+		})
+	}
+	return l
+}
+
+func (l *layer) stop() error {
+	l.cancel()
+	return l.group.Wait()
+}

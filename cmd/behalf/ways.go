@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"behalf/internal/egress"
+	"behalf/relay"
+	"behalf/tenant"
+	"behalf/upstream"
+	"behalf/upstream/mailbox"
+	"behalf/upstream/mx"
+	"behalf/upstream/smarthost"
+)
+
+// openWays builds the ways out and the planner over them.
+func (s *server) openWays(context.Context) error {
+	guard := &egress.Guard{Allow: s.c.Egress.Allow}
+	dialer := &egress.Dialer{Guard: guard, Lookup: upstream.Lookup(s.resolver)}
+	direct := mx.New(mx.Config{
+		Hostname: s.c.Hostname, Own: []string{s.c.Inbound.Host}, Resolver: s.resolver, Port: s.c.MX.Port, Origin: egress.FromDNS,
+		Dialer: &egress.Dialer{Guard: guard, Lookup: dialer.Lookup, Sources: s.c.MX.SourceAddresses},
+	})
+	s.close = append(s.close, direct.Close)
+	s.book = upstream.NewBook(0)
+	s.close = append(s.close, s.book.Close)
+	o := relay.PlannerOptions{
+		Hostname: s.c.Hostname, SendingDomain: s.c.SendingDomain, ReturnPath: s.c.Platform.ReturnPath,
+		PlatformName: s.c.Platform.Name, Notify: s.c.Platform.Notify, PublicURL: s.c.PublicURL,
+		Tokens: relay.NewTokens(s.keys.Derive("tokens")), Capture: s.c.Capture, MX: direct,
+		Connection: func(v *tenant.View, c *tenant.Connection) (upstream.Upstream, error) {
+			return s.connection(dialer, v, c)
+		},
+	}
+	if s.c.Capture {
+		o.Mailbox = mailbox.New(filepath.Join(s.c.Data, "captured"))
+	}
+	if p := s.c.Upstream.Platform; p != nil {
+		password, err := secret(p.Password)
+		if err != nil {
+			return fmt.Errorf("upstream.platform.password: %w", err)
+		}
+		host, err := smarthost.New(smarthost.Config{
+			Host: p.Host, Port: p.Port, Security: p.Security, Auth: p.Auth, Username: p.Username, Password: fixed(password),
+			CAFile: p.CAFile, AllowInsecure: p.AllowInsecure, Hello: s.c.Hostname, Dialer: dialer, Origin: egress.FromAdmin,
+		})
+		if err != nil {
+			return fmt.Errorf("upstream.platform: %w", err)
+		}
+		s.close = append(s.close, host.Close)
+		o.Platform, o.PlatformSigns = host, p.Signs == "provider"
+	}
+	s.planner = relay.NewPlanner(s.directory, s.checker, s.book, s.limits, o)
+	return nil
+}
+
+// connection builds the upstream of a tenant's connection.
+func (s *server) connection(d *egress.Dialer, v *tenant.View, c *tenant.Connection) (upstream.Upstream, error) {
+	if c.SMTP == nil {
+		return nil, fmt.Errorf("connection %s has no smtp settings", c.Name)
+	}
+	origin := egress.FromTenant
+	if c.Trusted {
+		origin = egress.FromAdmin
+	}
+	t, name := v.Tenant.ID, c.Name
+	var password func(context.Context) (string, error)
+	if c.SMTP.Username != "" {
+		password = func(ctx context.Context) (string, error) { return s.directory.Password(ctx, t, name) }
+	}
+	return smarthost.New(smarthost.Config{
+		Host: c.SMTP.Host, Port: c.SMTP.Port, Security: c.SMTP.Security, Auth: c.SMTP.Auth, Username: c.SMTP.Username, Password: password,
+		CAFile: c.SMTP.CAFile, AllowInsecure: c.SMTP.AllowInsecure, Hello: s.c.Hostname, Dialer: d, Origin: origin,
+	})
+}
+
+// secret reads a secret of the configuration: file:PATH, env:NAME or itself.
+func secret(s string) (string, error) {
+	if name, ok := strings.CutPrefix(s, "env:"); ok {
+		v, found := os.LookupEnv(name)
+		if !found {
+			return "", fmt.Errorf("the environment variable %s is not set", name)
+		}
+		return v, nil
+	}
+	if path, ok := strings.CutPrefix(s, "file:"); ok {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return "", fmt.Errorf("reading a secret: %w", err)
+		}
+		return strings.TrimRight(string(b), "\r\n"), nil
+	}
+	return s, nil
+}
+
+func fixed(password string) func(context.Context) (string, error) {
+	if password == "" {
+		return nil
+	}
+	return func(context.Context) (string, error) { return password, nil }
+}
