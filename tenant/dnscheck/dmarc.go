@@ -42,6 +42,9 @@ type standing struct {
 }
 
 func (c *Checker) lookDMARC(ctx context.Context, name string) (tenant.DMARC, time.Duration, error) {
+	if name == "" || name[0] == '[' {
+		return tenant.DMARC{Policy: tenant.PolicyAbsent, ADKIM: tenant.Relaxed, ASPF: tenant.Relaxed}, time.Hour, nil // an address literal
+	}
 	found, life, err := c.walk(ctx, name)
 	if err != nil {
 		return tenant.DMARC{}, 0, err

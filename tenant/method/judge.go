@@ -1,7 +1,6 @@
 package method
 
 import (
-	"fmt"
 	"strings"
 
 	"behalf/mail"
@@ -16,25 +15,19 @@ type verdict struct {
 	missing   *Domain
 }
 
-func no(format string, args ...any) verdict { return verdict{why: fmt.Sprintf(format, args...)} }
-
-func yes(format string, args ...any) verdict {
-	return verdict{holds: true, why: fmt.Sprintf(format, args...)}
-}
-
-func later(format string, args ...any) verdict {
-	return verdict{why: fmt.Sprintf(format, args...), temporary: true}
-}
+func no(why string) verdict    { return verdict{why: why} }
+func yes(why string) verdict   { return verdict{why: why, holds: true} }
+func later(why string) verdict { return verdict{why: why, temporary: true} }
 
 // judge says whether method m holds at u.
 func judge(in *Input, u *Upstream, m mail.Method, fallback bool) verdict {
 	switch {
 	case in.Asked != "" && in.Asked != m:
-		return no("method %s was asked for", in.Asked)
+		return no("method " + string(in.Asked) + " was asked for")
 	case !u.Kind.possible(m):
-		return no("method %s is not possible at %s", m, u.ID)
+		return no("method " + string(m) + " is not possible at " + string(u.ID))
 	case u.Problem != "":
-		return later("%s cannot be used: %s", u.ID, u.Problem)
+		return later(string(u.ID) + " cannot be used: " + u.Problem)
 	}
 	switch m {
 	case mail.MethodDomain:
@@ -46,17 +39,17 @@ func judge(in *Input, u *Upstream, m mail.Method, fallback bool) verdict {
 	case mail.MethodName:
 		return name(in, fallback)
 	}
-	return no("method %q is not known", m)
+	return no("method %q is not known" + string(m))
 }
 
 func domain(in *Input, u *Upstream) verdict {
 	d := &in.Domain
 	if d.Name == "" {
-		return no("the tenant has no domain for %s; add it and publish its records", in.From.Domain)
+		return no("the tenant has no domain for " + in.From.Domain + "; add it and publish its records")
 	}
 	if u.Kind == KindAny || len(u.Senders) > 0 {
 		if !covers(u.Senders, in.From) {
-			return no("the account of %s may not send as %s; list it under senders if it may", u.ID, in.From)
+			return no("the account of " + string(u.ID) + " may not send as " + in.From.String() + "; list it under senders if it may")
 		}
 	}
 	if v, ok := aligned(in); !ok {
@@ -64,25 +57,25 @@ func domain(in *Input, u *Upstream) verdict {
 	}
 	if u.signs() {
 		if !d.Active {
-			return no("the tenant has not yet proved that it owns %s", d.Name)
+			return no("the tenant has not yet proved that it owns " + d.Name)
 		}
-		return yes("%s signs for %s", u.ID, d.Name)
+		return yes(string(u.ID) + " signs for " + d.Name)
 	}
 	if !d.KeySeen {
 		return noKey(d)
 	}
 	if !d.PathOK && d.PathDetail != "" {
-		return yes("the DNS shows a key of %s; its return path is not in order, so the platform's is used: %s", d.Name, d.PathDetail)
+		return yes("the DNS shows a key of " + d.Name + "; its return path is not in order, so the platform's is used: " + d.PathDetail)
 	}
-	return yes("the DNS shows a key of %s", d.Name)
+	return yes("the DNS shows a key of " + d.Name)
 }
 
 // noKey says that no key of d stands in the DNS.
 func noKey(d *Domain) verdict {
 	if d.KeyUnknown {
-		return later("the DKIM keys of %s cannot be looked up now: %s", d.Name, d.Found)
+		return later("the DKIM keys of " + d.Name + " cannot be looked up now: " + d.Found)
 	}
-	v := no("the DNS does not show a DKIM key of %s: %s", d.Name, d.Found)
+	v := no("the DNS does not show a DKIM key of " + d.Name + ": " + d.Found)
 	v.missing = d
 	return v
 }
@@ -96,19 +89,19 @@ func aligned(in *Input) (verdict, bool) {
 		return verdict{}, true
 	}
 	if in.DMARC.ADKIM == tenant.Strict {
-		return no("DMARC of %s asks for strict alignment (adkim=s): a signature of %s does not count; add the domain %s itself", from, d, from), false
+		return no("DMARC of " + from + " asks for strict alignment (adkim=s): a signature of " + d + " does not count; add the domain " + from + " itself"), false
 	}
 	if org := in.DMARC.Org; org != "" && d != org && !strings.HasSuffix(d, "."+org) {
-		return no("%s and %s are different organizations in DMARC (%s is one of its own)", from, d, org), false
+		return no(from + " and " + d + " are different organizations in DMARC (" + org + " is one of its own)"), false
 	}
 	return verdict{}, true
 }
 
 func connection(in *Input, u *Upstream) verdict {
 	if !covers(u.Senders, in.From) {
-		return no("the account of %s may not send as %s; list it under senders if it may", u.ID, in.From)
+		return no("the account of " + string(u.ID) + " may not send as " + in.From.String() + "; list it under senders if it may")
 	}
-	return yes("the account of %s may send as %s", u.ID, in.From)
+	return yes("the account of " + string(u.ID) + " may send as " + in.From.String())
 }
 
 func covers(patterns []string, a mail.Address) bool {
@@ -125,24 +118,24 @@ func address(in *Input) verdict {
 	policy := in.DMARC.Policy
 	switch {
 	case !in.IdentityOK:
-		return no("%s is not a verified identity", from)
+		return no(from.String() + " is not a verified identity")
 	case in.Freemail:
-		return no("%s gives mailboxes to everybody; others may not send as it", from.Domain)
+		return no(from.Domain + " gives mailboxes to everybody; others may not send as it")
 	case policy == tenant.PolicyUnknown:
-		return later("the DMARC policy of %s cannot be looked up now%s", from.Domain, after(": ", in.DMARCDetail))
+		return later("the DMARC policy of " + from.Domain + " cannot be looked up now" + after(": ", in.DMARCDetail))
 	case policy != tenant.PolicyNone && policy != tenant.PolicyAbsent:
-		return no("%s asks receivers to %s what fails DMARC (%s at _dmarc.%s)", from.Domain, policy, in.DMARC.Record, in.DMARC.Domain)
+		return no(from.Domain + " asks receivers to " + string(policy) + " what fails DMARC (" + in.DMARC.Record + " at _dmarc." + in.DMARC.Domain + ")")
 	case in.AddressLeft <= 0:
 		return later("the tenant has sent as many messages by method address today as it may")
 	}
-	return yes("%s is verified, and its domain does not ask for DMARC", from)
+	return yes(from.String() + " is verified, and its domain does not ask for DMARC")
 }
 
 func name(in *Input, fallback bool) verdict {
 	s := &in.Sending
 	switch {
 	case in.IdentityClaimed && !in.IdentityOK:
-		return no("%s is claimed but not verified", in.From)
+		return no(in.From.String() + " is claimed but not verified")
 	case fallback && !in.AllowFromChange:
 		return no("it would change the visible From, which the tenant does not allow (allow_from_change)")
 	case s.Name == "":
@@ -150,7 +143,7 @@ func name(in *Input, fallback bool) verdict {
 	case in.SendingPolicy.Enforced() && !s.KeySeen && !s.PathOK:
 		return noKey(s)
 	}
-	return yes("the message is sent from %s in the tenant's name", s.Name)
+	return yes("the message is sent from " + s.Name + " in the tenant's name")
 }
 
 func after(sep, s string) string {
