@@ -109,12 +109,12 @@ func TestMillisecondsComeBack(t *testing.T) {
 
 func TestEventNumbersKeepBothEnds(t *testing.T) {
 	var list []byte
-	for n := uint64(1); n <= 2000; n++ {
+	for n := uint64(1); n <= 700; n++ {
 		list = addEvents(list, n*1000)
 	}
 	got := eventNumbers(list)
 	if len(got) != keepFirst+keepLast || got[0] != 1000 || got[keepFirst-1] != keepFirst*1000 ||
-		got[keepFirst] != (2000-keepLast+1)*1000 || got[len(got)-1] != 2_000_000 {
+		got[keepFirst] != (700-keepLast+1)*1000 || got[len(got)-1] != 700_000 {
 		t.Errorf("got %d numbers, %d … %d, %d … %d", len(got), got[0], got[keepFirst-1], got[keepFirst], got[len(got)-1])
 	}
 	if !slices.IsSorted(got) {

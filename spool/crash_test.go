@@ -114,7 +114,7 @@ func TestCrashChild(t *testing.T) {
 // However the process dies, every acknowledged message is there with its body,
 // and so is every acknowledged settle; and the indexes agree with the messages.
 func TestCrash(t *testing.T) {
-	rounds := 8
+	rounds := 6
 	if testing.Short() {
 		rounds = 2
 	}

@@ -2,6 +2,7 @@ package spool
 
 import (
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -100,10 +101,16 @@ func TestListIsBounded(t *testing.T) {
 	s := openSpool(t, memStore(t), newBodies(), Options{})
 	one := mail.TenantID(1)
 	n := examined + 300
-	for range n {
-		m, rs := message(s, one, "a@x.example")
-		accept(t, s, m, rs).Release()
+	var wg sync.WaitGroup
+	for i := range 50 {
+		wg.Go(func() {
+			for range (n + i) / 50 {
+				m, rs := message(s, one, "a@x.example")
+				accept(t, s, m, rs).Release()
+			}
+		})
 	}
+	wg.Wait()
 	sts, cursor, err := s.List(t.Context(), Filter{Tenant: &one, Tag: "none"}, "", 10)
 	if err != nil || len(sts) != 0 || cursor == "" {
 		t.Errorf("got %d messages, cursor %q, %v; want a cursor only", len(sts), cursor, err)

@@ -33,10 +33,10 @@ func TestTornTails(t *testing.T) {
 		}
 		return ids
 	}
-	acked := put(60)
+	acked := put(40)
 	ends := tails(t, dir)
-	later := put(40)
-	for round := range 16 {
+	later := put(20)
+	for round := range 6 {
 		// A commit is never on disk before its body is: so either the log is torn
 		// and the bodies are whole, or the log ends where it was acknowledged and
 		// the bodies are torn.
