@@ -202,16 +202,16 @@ func (w *walker) endLine(tail [2]byte, crs int) {
 	w.stats.long = w.stats.long || text > 998
 	ends := w.crlf || tail[1] != '\n' // not in a lone LF, which would have to be changed
 	if may && ends && crs <= 0 && length < maxBoundary+8 {
-		w.hit, w.last = w.boundary(string(w.front))
+		w.hit, w.last = w.boundary(w.front)
 	}
 }
 
 // boundary finds which open boundary a line is.
-func (w *walker) boundary(line string) (int, bool) {
-	if !strings.HasPrefix(line, "--") {
+func (w *walker) boundary(b []byte) (int, bool) {
+	if len(b) < 2 || b[0] != '-' || b[1] != '-' {
 		return -1, false
 	}
-	line = strings.TrimRight(line[2:], " \t\r\n")
+	line := strings.TrimRight(string(b[2:]), " \t\r\n")
 	for i := len(w.bounds) - 1; i >= 0; i-- {
 		if rest, ok := strings.CutPrefix(line, w.bounds[i]); ok && (rest == "" || rest == "--") {
 			return i, rest == "--"

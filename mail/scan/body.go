@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"hash"
+	"math/bits"
 )
 
 // BodyHasher computes the SHA-256 of a body under DKIM's relaxed
@@ -184,6 +185,7 @@ const (
 // there is none. It looks at eight bytes at a time; the words that may hold
 // such a byte are looked at again one by one.
 func skip(p []byte, at int) int {
+	from := at
 	for at+9 <= len(p) {
 		w := binary.LittleEndian.Uint64(p[at:])
 		control := (w - spaces) & ^w & tops // exact up to and with the first
@@ -192,6 +194,13 @@ func skip(p []byte, at int) int {
 		if control == 0 && (space == 0 || space&(space>>8) == 0 && (space>>56 == 0 || p[at+8] > ' ')) {
 			at += 8
 			continue
+		}
+		if control != 0 && space&(space>>8) == 0 { // a line end, most often
+			at += bits.TrailingZeros64(control) / 8
+			if at > from && p[at-1] == ' ' {
+				at--
+			}
+			return at
 		}
 		for end := at + 8; at < end; at++ {
 			if p[at] < ' ' || p[at] == ' ' && p[at+1] <= ' ' {
