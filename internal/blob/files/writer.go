@@ -25,6 +25,7 @@ type writer struct {
 	store *Store
 	queue chan *appending
 	done  chan struct{}
+	sync  func(*os.File) error // fdatasync
 
 	intake sync.RWMutex
 	closed bool
@@ -54,7 +55,7 @@ type appending struct {
 }
 
 func newWriter(s *Store) *writer {
-	w := &writer{store: s, queue: make(chan *appending, maxGroup), done: make(chan struct{})}
+	w := &writer{store: s, queue: make(chan *appending, maxGroup), done: make(chan struct{}), sync: fdatasync}
 	go w.run()
 	return w
 }
@@ -174,18 +175,25 @@ func (w *writer) writeGroup() error {
 		return err
 	}
 	w.syncs.Add(1)
-	if err := unix.Fdatasync(int(w.file.Fd())); err != nil {
+	if err := w.sync(w.file); err != nil {
 		// The kernel may have dropped the dirty pages: a second sync of this
 		// file would lie.
 		w.store.opts.Log.Error("a segment of bodies cannot be synced; a new one is begun", "segment", w.seg.number, "error", err)
 		w.abandon()
-		return &os.PathError{Op: "fdatasync", Path: w.store.segmentPath(w.group[0].ref.Segment), Err: err}
+		return err
 	}
 	w.end = end
 	w.store.mu.Lock()
 	defer w.store.mu.Unlock()
 	for _, a := range w.group {
 		w.seg.add(a.ref)
+	}
+	return nil
+}
+
+func fdatasync(f *os.File) error {
+	if err := unix.Fdatasync(int(f.Fd())); err != nil {
+		return &os.PathError{Op: "fdatasync", Path: f.Name(), Err: err}
 	}
 	return nil
 }
