@@ -24,7 +24,7 @@ func box(name, addr string) Mailbox {
 	if err != nil {
 		panic(err)
 	}
-	return Mailbox{name, a}
+	return Mailbox{Name: name, Address: a}
 }
 
 func base() Message {
