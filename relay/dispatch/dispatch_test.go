@@ -137,13 +137,11 @@ func TestFairness(t *testing.T) {
 			w.send(1, ups(platform), "a@b.example")
 		}
 		time.Sleep(time.Minute)
-		start := time.Now()
 		id := w.send(2, ups(platform), "a@b.example")
-		time.Sleep(4 * time.Second)
+		time.Sleep(1100 * time.Millisecond)
 		w.want(id, 0, mail.Delivered)
-		t.Log("the other tenant's message went out after", time.Since(start))
-		if n := len(w.triedBy(platform)); n < 500 {
-			t.Errorf("only %d attempts in a minute with 10 workers", n)
+		if n := len(w.triedBy(platform)); n < 290 {
+			t.Errorf("only %d attempts in a minute with 5 workers", n)
 		}
 	})
 }
@@ -409,13 +407,13 @@ func TestBackpressureCountsReadyOnly(t *testing.T) {
 			t.Errorf("%d ready of 2000", n)
 		}
 		start := time.Now()
-		w.d.Backpressure(t.Context())
+		w.d.Backpressure(context.Background())
 		if d := time.Since(start); d != pressureMost {
 			t.Errorf("delayed by %v", d)
 		}
 		time.Sleep(10 * time.Minute)
 		start = time.Now()
-		w.d.Backpressure(t.Context())
+		w.d.Backpressure(context.Background())
 		if d := time.Since(start); d != 0 {
 			t.Errorf("delayed by %v with nothing ready", d)
 		}
@@ -537,7 +535,7 @@ func TestQueues(t *testing.T) {
 			w.send(7, ups(office), "a@b.example")
 		}
 		time.Sleep(10 * time.Second)
-		qs := w.d.Queues(t.Context())
+		qs := w.d.Queues(context.Background())
 		if len(qs) != 1 {
 			t.Fatalf("%+v", qs)
 		}
@@ -546,11 +544,11 @@ func TestQueues(t *testing.T) {
 			t.Errorf("%+v", q)
 		}
 		w.way(office, fine)
-		if err := w.d.Resume(t.Context(), spool.Queue{Lane: mail.LaneFor(office, "", mail.StreamTransactional), Tenant: 7}); err != nil {
+		if err := w.d.Resume(context.Background(), spool.Queue{Lane: mail.LaneFor(office, "", mail.StreamTransactional), Tenant: 7}); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(10 * time.Minute)
-		if qs := w.d.Queues(t.Context()); len(qs) != 0 {
+		if qs := w.d.Queues(context.Background()); len(qs) != 0 {
 			t.Errorf("%+v", qs)
 		}
 	})

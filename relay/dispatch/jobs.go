@@ -157,10 +157,12 @@ func (d *Dispatcher) pickChunk(j *job, chunk int, now time.Time) (rest bool) {
 			d.noteFuture(j.q, r.Next)
 			continue
 		}
-		kind := jobTry
-		if d.givesUp(j, r, now) {
-			kind = jobDivert
-		} else if j.diverting {
+		kind, at := d.course(j, r, now)
+		switch {
+		case at.After(now):
+			d.noteFuture(j.q, at)
+			continue
+		case kind == jobTry && j.diverting:
 			d.skip(j.q, ref{id: m.id, at: r.Next, chunk: chunk})
 			continue
 		}
@@ -181,23 +183,28 @@ func (d *Dispatcher) pickChunk(j *job, chunk int, now time.Time) (rest bool) {
 // would come too late to wait for.
 const slowConnect = 5 * time.Second
 
-// givesUp reports whether r goes another way without one more try. At an open
-// site that is so when nobody has had a session since r's trouble began, the
-// time for failover has come, and another try is known to take long.
-func (d *Dispatcher) givesUp(j *job, r *mail.Recipient, now time.Time) bool {
-	s := j.s
+// course says whether a recipient is tried here or diverted, and when if not
+// now. At an open site it is diverted when nobody has had a session since its
+// trouble began, and one more try is known to end only after the time for
+// failover, which is waited for instead.
+func (d *Dispatcher) course(j *job, r *mail.Recipient, now time.Time) (kind jobKind, at time.Time) {
+	s, m := j.s, j.m.st.Message
 	if j.diverting {
-		return d.hasOtherWay(j.m.st.Message, r)
+		if d.hasOtherWay(m, r) {
+			return jobDivert, now
+		}
+		return jobTry, now
 	}
 	since := s.window.Since()
-	if r.Trouble.IsZero() || since.IsZero() || since.After(r.Trouble) || s.down == nil || s.slow < slowConnect {
-		return false
+	if r.Trouble.IsZero() || since.IsZero() || since.After(r.Trouble) || s.slow < slowConnect || s.down == nil || r.Pinned || r.Wish+1 >= len(m.Wishes) {
+		return jobTry, now
 	}
-	if r.Pinned || r.Wish+1 >= len(j.m.st.Message.Wishes) || now.Sub(r.Trouble) < d.o.Schedule.FailoverAfter {
-		return false
+	over := r.Trouble.Add(d.o.Schedule.FailoverAfter)
+	if over.After(now.Add(s.slow)) {
+		return jobTry, now
 	}
 	j.cause, j.since = s.down, since
-	return true
+	return jobDivert, over
 }
 
 // hasOtherWay reports whether another wish leads to a site that is not known to

@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	freshMost  = headSize / 2 // offered references in a head while older ones wait behind it
-	readBelow  = headSize / 4 // read on when fewer of the others are left
+	freshMost  = headSize / 2          // offered references in a head while older ones wait behind it
+	readBelow  = headSize / 4          // read on when fewer of the others are left
 	readRoom   = headSize - headSize/4 // and there is room for what is read
 	siteAge    = 15 * time.Minute
 	maxTargets = 100 // recipients a job

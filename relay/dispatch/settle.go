@@ -19,7 +19,7 @@ func (d *Dispatcher) conclude(base context.Context, j *job, i int, a mail.Attemp
 	if a.Upstream == "" {
 		a.Upstream = j.st.Message.Wishes[min(a.Wish, len(j.st.Message.Wishes)-1)].Upstream
 	}
-	j.verdict.add(a.Failure, a.Took)
+	j.verdict.add(&a)
 	before := j.rcpts[i]
 	after := before.After(a, j.st.Message, d.o.Schedule)
 	d.record(j, i, before, after, a)

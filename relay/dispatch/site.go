@@ -163,7 +163,7 @@ func (s *site) judge(v verdict, now time.Time) {
 		s.window.Refused()
 	case unreachable:
 		s.slow, s.down = v.took, v.failure
-		s.window.Unreachable(now.Add(-v.took), now)
+		s.window.Unreachable(v.began, now)
 	case routeRefused:
 		s.window.Alive()
 		s.refusal = v.failure
@@ -205,6 +205,7 @@ type verdict struct {
 	kind    verdictKind
 	failure *mail.Failure // the one that decided
 	rate    *mail.Failure // a complaint of the rate, if there was one
+	began   time.Time     // of that attempt, to the millisecond as the spool keeps times
 	took    time.Duration
 }
 
@@ -247,14 +248,16 @@ func verdictOf(f *mail.Failure) verdictKind {
 
 // add takes one recipient's result in. What proves most wins: a message taken
 // over a refusal, a refusal over an answer about the recipient.
-func (v *verdict) add(f *mail.Failure, took time.Duration) {
+func (v *verdict) add(a *mail.Attempt) {
+	f := a.Failure
 	if f != nil && f.Reason == mail.ReasonRate && (f.Scope == mail.OfRoute || f.Scope == mail.OfDestination) {
 		if v.rate == nil || f.RetryAfter > v.rate.RetryAfter {
 			v.rate = f
 		}
 	}
 	if k := verdictOf(f); k > v.kind {
-		v.kind, v.took, v.failure = k, took, nil
+		v.kind, v.failure = k, nil
+		v.began, v.took = a.At.Truncate(time.Millisecond), a.Took
 		if k != alive {
 			v.failure = f
 		}
