@@ -126,7 +126,7 @@ func TestDeletesGiveRoomBack(t *testing.T) {
 	if idle > 1<<20 {
 		t.Errorf("an empty store takes %d KiB", idle>>10)
 	}
-	churn(t, s, 300_000, 300_000)
+	churn(t, s, 120_000, 120_000)
 	full, _ := room(t, dir)
 	counted := s.tidy.deletes.Load()
 	s.tidy = newTidier(s, 100*time.Millisecond)

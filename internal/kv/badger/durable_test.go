@@ -115,7 +115,7 @@ func checkAll(t *testing.T, dir string, acknowledged map[uint64]bool) {
 
 // After a power cut the end of the log may be anything, behind what was synced.
 func TestTornLog(t *testing.T) {
-	for round := range 8 {
+	for round := range 5 {
 		dir := t.TempDir()
 		s := open(t, dir)
 		for n := range uint64(50) {
