@@ -171,6 +171,8 @@ func (r Recipient) After(a Attempt, m *Message, s Schedule) Recipient {
 	case f == nil:
 		return r.end(Delivered, ends)
 	case f.Temporary():
+	case f.Reason == ReasonCannotCarry && f.Scope == OfMessage && !r.Pinned && r.Wish+1 < len(m.Wishes):
+		return r.use(r.Wish+1, m, ends) // another hop may be able to
 	case f.Scope != OfRoute && f.Scope != OfUs:
 		return r.end(Failed, ends)
 	}

@@ -13,10 +13,11 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
-	"github.com/goccy/go-yaml"
+	"go.yaml.in/yaml/v3"
 )
 
 // Bounds of a policy set.
@@ -167,7 +168,7 @@ func (s *source) document() (map[string]any, []Problem) {
 func parseData(name string, b []byte) (map[string]any, error) {
 	if !strings.HasSuffix(name, ".json") {
 		var v any
-		if err := yaml.UnmarshalWithOptions(b, &v, yaml.Strict()); err != nil {
+		if err := yaml.Unmarshal(b, &v); err != nil {
 			return nil, err
 		}
 		if v == nil {
@@ -218,11 +219,20 @@ func plain(v any) any {
 // yamlError takes an error of the YAML parser apart: its line, 0 when it names
 // none, and its message without the excerpt.
 func yamlError(err error) (line int, message string) {
-	var at yaml.Error
-	if errors.As(err, &at) && at.GetToken() != nil {
-		return at.GetToken().Position.Line, at.GetMessage()
+	message = strings.TrimPrefix(err.Error(), "yaml: ")
+	var types *yaml.TypeError
+	if errors.As(err, &types) && len(types.Errors) > 0 {
+		message = types.Errors[0]
 	}
-	return 0, err.Error()
+	rest, ok := strings.CutPrefix(message, "line ")
+	if !ok {
+		return 0, message
+	}
+	number, what, _ := strings.Cut(rest, ": ")
+	if line, err = strconv.Atoi(number); err != nil {
+		return 0, message
+	}
+	return line, what
 }
 
 // signature changes whenever a policy file may have changed. It reads names,

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"behalf/internal/blob"
 	"behalf/internal/kv"
 	"behalf/mail"
 	"behalf/mail/header"
@@ -217,8 +218,7 @@ func (t *transaction) schedule(m *mail.Message) {
 
 // ownsAddress tells whether the tenant may name a as Sender.
 func (t *transaction) ownsAddress(a mail.Address) bool {
-	id, ok := t.view.Identity(a)
-	return ok && id.Verified
+	return t.view.Verified(a)
 }
 
 func (t *transaction) body() *spool.Draft { return t.draft }
@@ -258,6 +258,12 @@ func (t *transaction) notPut(err error) (Receipt, error) {
 	var twice *spool.ErrRepeated
 	if errors.As(err, &twice) {
 		return t.repeat(twice.ID, twice.Hash)
+	}
+	if errors.Is(err, kv.ErrTooBig) {
+		return Receipt{}, mail.Fail(452, mail.Enhanced{4, 5, 3}, mail.OfMessage, mail.ReasonPolicy, "too many recipients for one message; split it")
+	}
+	if errors.Is(err, blob.ErrFull) {
+		return Receipt{}, mail.Fail(452, mail.Enhanced{4, 3, 1}, mail.OfUs, mail.ReasonInternal, "the relay is short of disk space; try again later")
 	}
 	return Receipt{}, err
 }

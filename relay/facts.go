@@ -26,9 +26,9 @@ func (p *Planner) facts(ctx context.Context, v *tenant.View, from mail.Address, 
 	if d, ok := v.DomainFor(from.Domain); ok {
 		in.Domain = p.domain(ctx, v.Tenant.ID, d)
 	}
-	id, claimed := v.Identity(from)
-	in.IdentityClaimed = claimed
-	in.IdentityOK = claimed && id.Verified || in.Domain.Name != "" && (in.Domain.Active || in.Domain.KeySeen)
+	_, in.IdentityClaimed = v.Identity(from)
+	// A proved domain covers every address below it.
+	in.IdentityOK = v.Verified(from) || in.Domain.Name != "" && (in.Domain.Active || in.Domain.KeySeen)
 	dmarc, err := p.check.DMARC(ctx, from.Domain)
 	if err != nil {
 		dmarc = tenant.DMARC{Policy: tenant.PolicyUnknown}
@@ -64,7 +64,7 @@ func (p *Planner) domain(ctx context.Context, t mail.TenantID, d *tenant.Domain)
 	keys := p.check.Keys(ctx, t, d)
 	f := method.Domain{
 		Name: d.Name, Active: d.Verified || d.State == tenant.DomainActive, KeySeen: len(keys.Seen) > 0, KeyUnknown: keys.Unknown,
-		Found: keys.Found, Record: keys.Record, Expected: keys.Expected, ReturnPath: d.ReturnPath + "." + d.Name,
+		Found: keys.Found, Record: keys.Record, Expected: keys.Expected, ReturnPath: d.ReturnPathHost(),
 	}
 	if f.KeySeen && t != 0 {
 		// Our key in the DNS is the proof that the tenant owns the domain. If
@@ -116,7 +116,7 @@ func (p *Planner) step(v *tenant.View, id mail.UpstreamID) method.Upstream {
 			u.Kind = method.KindAny
 		}
 		if len(u.Senders) == 0 {
-			if a, err := accountAddress(c); err == nil {
+			if a, ok := c.Account(); ok {
 				u.Senders = []string{a.String()}
 			}
 		}
@@ -151,19 +151,4 @@ func routeOf(v *tenant.View) []mail.UpstreamID {
 		}
 	}
 	return ids
-}
-
-// accountAddress is the address of a connection's account: its user name where
-// that is an address, else the first sender that is one.
-func accountAddress(c *tenant.Connection) (mail.Address, error) {
-	if c.SMTP != nil && strings.Contains(c.SMTP.Username, "@") {
-		return mail.ParseAddress(c.SMTP.Username)
-	}
-	for _, s := range c.Senders {
-		if !strings.HasPrefix(s, "*@") {
-			return mail.ParseAddress(s)
-		}
-	}
-	return mail.Address{}, mail.Fail(550, mail.Enhanced{5, 7, 1}, mail.OfRoute, mail.ReasonSenderRefused,
-		"connection %s has no address of its own; list it under senders", c.Name)
 }

@@ -112,10 +112,7 @@ func overLimit(v limit.Verdict) *mail.Failure {
 
 // addressAsk is the daily cap of method address.
 func addressAsk(v *tenant.View, n int64) limit.Ask {
-	perDay := v.Tenant.AddressPerDay
-	if perDay == 0 {
-		perDay = 200
-	}
+	perDay := v.AddressPerDay()
 	return limit.Ask{Key: limit.Key("method-address", strconv.FormatUint(uint64(v.Tenant.ID), 10)), Rate: float64(perDay), Per: 24 * time.Hour, Burst: int64(perDay), N: n}
 }
 

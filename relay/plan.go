@@ -98,9 +98,10 @@ func (p *Planner) hop(ctx context.Context, v *tenant.View, m *mail.Message, id m
 		if !ok {
 			return nil, mail.Fail(451, mail.Enhanced{4, 3, 5}, mail.OfRoute, mail.ReasonUpstreamAbsent, "connection %s does not exist any more", name)
 		}
-		account, err := accountAddress(c)
-		if err != nil {
-			return nil, err
+		account, ok := c.Account()
+		if !ok {
+			return nil, mail.Fail(550, mail.Enhanced{5, 7, 1}, mail.OfRoute, mail.ReasonSenderRefused,
+				"connection %s has no address of its own; list it under senders", c.Name)
 		}
 		hop.ReturnPath = mail.ReturnPath{Fixed: account}
 	case mail.MethodAddress:

@@ -58,7 +58,7 @@ func (in *Intake) Bearer(ctx context.Context, c Client, secret string) (*Princip
 // Administrator is the principal of the admin key: a platform credential that
 // may act for every tenant.
 func (in *Intake) Administrator() *Principal {
-	return &Principal{Username: "admin", credential: &tenant.Credential{Username: "admin", Scope: scopePlatform, Tenants: []string{"*"}}}
+	return &Principal{Username: in.administrator.Username, credential: &in.administrator}
 }
 
 // Credential is what the principal authenticated with.

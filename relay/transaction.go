@@ -127,7 +127,7 @@ func (t *transaction) end(kept bool) {
 func (t *transaction) nameTenant(ctx context.Context, name string) error {
 	c := t.p.credential
 	if t.view != nil {
-		if c.Scope == scopePlatform && t.view.Tenant.Name != name {
+		if c.Scope == tenant.ScopePlatform && t.view.Tenant.Name != name {
 			return notYours(c, name)
 		}
 		return nil

@@ -53,7 +53,7 @@ func (in *Intake) Unsubscribe(ctx context.Context, token string) (Unsubscription
 		return u, err
 	}
 	now := time.Now().UTC()
-	err = in.Store.Update(ctx, func(w kv.Writer) error {
+	err = in.Spool.Update(ctx, func(w kv.Writer) error {
 		e := suppress.Entry{Stream: u.Stream, Address: u.Address.String(), Reason: suppress.Unsubscribed, Added: now, Message: u.Message}
 		if err := suppress.Add(w, u.Message.Tenant(), e); err != nil {
 			return err

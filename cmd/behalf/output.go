@@ -8,8 +8,8 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
+	"go.yaml.in/yaml/v3"
 )
 
 // output writes lists as a table, or as JSON, JSON lines or YAML.
@@ -45,7 +45,7 @@ func (o *output) write(w io.Writer, items []json.RawMessage, columns []column) e
 		return nil
 	case "yaml":
 		for _, it := range items {
-			b, err := yaml.JSONToYAML(it)
+			b, err := asYAML(it)
 			if err != nil {
 				return fmt.Errorf("writing YAML: %w", err)
 			}
@@ -132,7 +132,7 @@ func cell(v any, field string) string {
 // one writes a single object: YAML for people, else as the format says.
 func (o *output) one(w io.Writer, it json.RawMessage) error {
 	if o.format == "table" {
-		b, err := yaml.JSONToYAML(it)
+		b, err := asYAML(it)
 		if err != nil {
 			return fmt.Errorf("writing YAML: %w", err)
 		}
@@ -149,4 +149,22 @@ func (o *output) one(w io.Writer, it json.RawMessage) error {
 		return enc.Encode(v)
 	}
 	return o.write(w, []json.RawMessage{it}, nil)
+}
+
+// asYAML writes JSON as YAML, with its keys in their order: JSON is YAML too.
+func asYAML(it json.RawMessage) ([]byte, error) {
+	var n yaml.Node
+	if err := yaml.Unmarshal(it, &n); err != nil {
+		return nil, err
+	}
+	plain(&n)
+	return yaml.Marshal(&n)
+}
+
+// plain drops the style of JSON, quotes and braces, where YAML needs none.
+func plain(n *yaml.Node) {
+	n.Style = 0
+	for _, c := range n.Content {
+		plain(c)
+	}
 }

@@ -1,18 +1,18 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
-	"github.com/goccy/go-yaml"
-	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
+	"go.yaml.in/yaml/v3"
 )
 
 // document is one resource of a file, as JSON, with its place.
@@ -65,45 +65,46 @@ func readResourceFile(path string) ([]document, error) {
 	if err != nil {
 		return nil, err
 	}
-	file, err := parser.ParseBytes(text, 0)
-	if err != nil {
-		return nil, yamlError(path, err)
-	}
 	dir, err := filepath.Abs(filepath.Dir(path))
 	if err != nil {
 		return nil, err
 	}
 	var docs []document
-	for _, d := range file.Docs {
-		if d.Body == nil || d.Body.Type() == ast.NullType || d.Body.Type() == ast.CommentType {
-			continue
+	dec := yaml.NewDecoder(bytes.NewReader(text))
+	for {
+		var node yaml.Node
+		err := dec.Decode(&node)
+		if errors.Is(err, io.EOF) {
+			return docs, nil
 		}
-		where := fmt.Sprintf("%s:%d", path, firstLine(d.Body))
-		var v any
-		if err := yaml.NodeToValue(d.Body, &v); err != nil {
+		if err != nil {
 			return nil, yamlError(path, err)
 		}
+		var v any
+		if err := node.Decode(&v); err != nil {
+			return nil, yamlError(path, err)
+		}
+		if v == nil {
+			continue
+		}
+		where := fmt.Sprintf("%s:%d", path, node.Content[0].Line)
 		raw, err := json.Marshal(v)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", where, err)
 		}
 		docs = append(docs, document{raw, where, dir})
 	}
-	return docs, nil
-}
-
-// firstLine is the line of a document's first key.
-func firstLine(n ast.Node) int {
-	if m, ok := n.(*ast.MappingNode); ok && len(m.Values) > 0 {
-		return m.Values[0].Key.GetToken().Position.Line
-	}
-	return n.GetToken().Position.Line
 }
 
 func yamlError(path string, err error) error {
-	var y yaml.Error
-	if errors.As(err, &y) && y.GetToken() != nil {
-		return fmt.Errorf("%s:%d: %s", path, y.GetToken().Position.Line, strings.TrimSpace(y.GetMessage()))
+	var types *yaml.TypeError
+	text := strings.TrimPrefix(err.Error(), "yaml: ")
+	if errors.As(err, &types) && len(types.Errors) > 0 {
+		text = types.Errors[0]
 	}
-	return fmt.Errorf("%s: %w", path, err)
+	if rest, ok := strings.CutPrefix(text, "line "); ok {
+		line, what, _ := strings.Cut(rest, ": ")
+		return fmt.Errorf("%s:%s: %s", path, line, what)
+	}
+	return fmt.Errorf("%s: %s", path, text)
 }

@@ -195,7 +195,7 @@ func (s *server) openPolicy(ctx context.Context) (err error) {
 }
 
 // openIntake wires dispatch and intake.
-func (s *server) openIntake(context.Context) error {
+func (s *server) openIntake(ctx context.Context) error {
 	s.dispatch = dispatch.New(s.spool, s.planner, dispatch.Options{Schedule: s.schedule(), Log: s.log, Metrics: s.reg})
 	s.intake = relay.NewIntake(relay.Parts{
 		Directory: s.directory, Policy: s.policy, Limits: s.limits, Usage: s.usage, Known: limit.NewKnown(s.store),
@@ -205,6 +205,9 @@ func (s *server) openIntake(context.Context) error {
 		MaxAge: s.c.Delivery.MaxAge.D(), Log: s.log, Metrics: relay.NewMetrics(s.reg), Shed: s.shed,
 	})
 	s.notices = follow.New(s.spool, s.store, "notice", outcome.Handle, follow.Options{Log: s.log})
+	if err := s.notices.Prepare(ctx); err != nil {
+		return fmt.Errorf("preparing the notices: %w", err)
+	}
 	s.reporter = &outcome.Reporter{
 		Store: s.store, Spool: s.spool, Directory: s.directory, Intake: s.intake,
 		Hostname: s.c.Hostname, Domain: s.c.PlatformDomain, Notify: s.c.Platform.Notify, Log: s.log,

@@ -43,9 +43,13 @@ func (s *server) openWays(context.Context) error {
 		if err != nil {
 			return fmt.Errorf("upstream.platform.password: %w", err)
 		}
+		ca, err := certificates(p.CAFile)
+		if err != nil {
+			return fmt.Errorf("upstream.platform.ca_file: %w", err)
+		}
 		host, err := smarthost.New(smarthost.Config{
 			Host: p.Host, Port: p.Port, Security: p.Security, Auth: p.Auth, Username: p.Username, Password: fixed(password),
-			CAFile: p.CAFile, AllowInsecure: p.AllowInsecure, Hello: s.c.Hostname, Dialer: dialer, Origin: egress.FromAdmin,
+			CA: ca, AllowInsecure: p.AllowInsecure, Hello: s.c.Hostname, Dialer: dialer, Origin: egress.FromAdmin,
 		})
 		if err != nil {
 			return fmt.Errorf("upstream.platform: %w", err)
@@ -73,8 +77,17 @@ func (s *server) connection(d *egress.Dialer, v *tenant.View, c *tenant.Connecti
 	}
 	return smarthost.New(smarthost.Config{
 		Host: c.SMTP.Host, Port: c.SMTP.Port, Security: c.SMTP.Security, Auth: c.SMTP.Auth, Username: c.SMTP.Username, Password: password,
-		CAFile: c.SMTP.CAFile, AllowInsecure: c.SMTP.AllowInsecure, Hello: s.c.Hostname, Dialer: d, Origin: origin,
+		CA: c.SMTP.CAFile, AllowInsecure: c.SMTP.AllowInsecure, Hello: s.c.Hostname, Dialer: d, Origin: origin,
 	})
+}
+
+// certificates reads a PEM file; no name gives none.
+func certificates(file string) (string, error) {
+	if file == "" {
+		return "", nil
+	}
+	b, err := os.ReadFile(file)
+	return string(b), err
 }
 
 // secret reads a secret of the configuration: file:PATH, env:NAME or itself.

@@ -101,6 +101,13 @@ func TestLoadRefuses(t *testing.T) {
 	}
 }
 
+func TestFlowStyleAddresses(t *testing.T) {
+	c, err := Load(write(t, minimal+"resolver: { servers: [127.0.0.1:53, '[::1]:53'], timeout: 5s }\n"), nil)
+	if err != nil || len(c.Resolver.Servers) != 2 || c.Resolver.Servers[0] != "127.0.0.1:53" {
+		t.Fatalf("%v %v", c, err)
+	}
+}
+
 func TestDevelopmentMode(t *testing.T) {
 	t.Chdir(t.TempDir())
 	c, err := Load("", nil)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"slices"
@@ -13,11 +14,9 @@ import (
 	"strings"
 
 	"github.com/agnivade/levenshtein"
-	"github.com/goccy/go-yaml"
-	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/santhosh-tekuri/jsonschema/v6/kind"
+	"go.yaml.in/yaml/v3"
 
 	"behalf/mail"
 )
@@ -32,25 +31,27 @@ func Schema() []byte { return bytes.Clone(schemaText) }
 type source struct {
 	name string
 	text []byte
-	file *ast.File
+	root *yaml.Node
 	env  map[string]string // JSON pointer of a value -> the variable that set it
 }
 
 // document parses the text, lays the environment over it and checks the result
 // against the schema.
 func (s *source) document(environ []string) (map[string]any, error) {
-	file, err := parser.ParseBytes(s.text, 0)
-	if err != nil {
-		return nil, s.yamlError(err)
-	}
-	s.file = file
+	var root yaml.Node
 	doc := map[string]any{}
-	if len(file.Docs) > 1 {
-		return nil, fmt.Errorf("%s: one YAML document is wanted, not %d", s.name, len(file.Docs))
-	}
-	if err := yaml.Unmarshal(s.text, &doc); err != nil {
+	dec := yaml.NewDecoder(bytes.NewReader(s.text))
+	if err := dec.Decode(&root); err != nil && !errors.Is(err, io.EOF) {
 		return nil, s.yamlError(err)
 	}
+	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("%s: one YAML document is wanted, not several", s.name)
+	}
+	s.root = &root
+	if err := root.Decode(&doc); err != nil {
+		return nil, s.yamlError(err)
+	}
+	var err error
 	if doc, err = asJSON(doc); err != nil {
 		return nil, fmt.Errorf("%s: %w", s.name, err)
 	}
@@ -99,11 +100,16 @@ func asJSON(doc map[string]any) (map[string]any, error) {
 }
 
 func (s *source) yamlError(err error) error {
-	var y yaml.Error
-	if errors.As(err, &y) && y.GetToken() != nil {
-		return fmt.Errorf("%s:%d: %s", s.name, y.GetToken().Position.Line, y.GetMessage())
+	var types *yaml.TypeError
+	text := strings.TrimPrefix(err.Error(), "yaml: ")
+	if errors.As(err, &types) && len(types.Errors) > 0 {
+		text = types.Errors[0]
 	}
-	return fmt.Errorf("%s: %w", s.name, err)
+	if rest, ok := strings.CutPrefix(text, "line "); ok {
+		line, what, _ := strings.Cut(rest, ": ")
+		return fmt.Errorf("%s:%s: %s", s.name, line, what)
+	}
+	return fmt.Errorf("%s:1: %s", s.name, text)
 }
 
 // overlay sets every key that the environment names: BEHALF_LISTEN_SUBMISSION
@@ -265,36 +271,29 @@ func (s *source) where(path []string) string {
 }
 
 func (s *source) line(path []string) int {
-	if len(s.file.Docs) == 0 || s.file.Docs[0].Body == nil {
+	if s.root == nil || len(s.root.Content) == 0 {
 		return 0
 	}
-	node := ast.Node(s.file.Docs[0].Body)
-	line := 0
+	node, line := s.root.Content[0], 0
 	for _, p := range path {
-		switch n := node.(type) {
-		case *ast.MappingNode:
-			node = nil
-			for _, v := range n.Values {
-				if v.Key.GetToken().Value == p {
-					node, line = v.Value, v.Key.GetToken().Position.Line
+		var next *yaml.Node
+		switch node.Kind {
+		case yaml.MappingNode:
+			for i := 0; i+1 < len(node.Content); i += 2 {
+				if node.Content[i].Value == p {
+					next, line = node.Content[i+1], node.Content[i].Line
 				}
 			}
-		case *ast.MappingValueNode:
-			if node = nil; n.Key.GetToken().Value == p {
-				node, line = n.Value, n.Key.GetToken().Position.Line
+		case yaml.SequenceNode:
+			if i, err := strconv.Atoi(p); err == nil && i < len(node.Content) {
+				next = node.Content[i]
+				line = next.Line
 			}
-		case *ast.SequenceNode:
-			i, err := strconv.Atoi(p)
-			if node = nil; err == nil && i < len(n.Values) {
-				node = n.Values[i]
-				line = node.GetToken().Position.Line
-			}
-		default:
-			node = nil
 		}
-		if node == nil {
+		if next == nil {
 			return 0
 		}
+		node = next
 	}
 	return line
 }

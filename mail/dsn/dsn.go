@@ -55,7 +55,7 @@ type Report struct {
 	MessageID    string // of the report, with brackets
 	Date         time.Time
 	ReportingMTA string // our host name
-	EnvID        string // as MAIL FROM gave it, in xtext
+	EnvID        string // of MAIL FROM, decoded from xtext
 	Arrival      time.Time
 	Subject      string // of the original, decoded
 	OriginalID   string // Message-ID of the original
@@ -155,7 +155,7 @@ func (r *Report) machine(b *bytes.Buffer, boundary string) {
 	b.WriteString("\r\n--" + boundary + "\r\nContent-Description: Delivery report\r\nContent-Type: message/" + kind + "\r\n\r\n")
 	field := func(name, value string) { b.Write(header.AppendField(b.AvailableBuffer(), name, value)) }
 	field("Reporting-MTA", "dns; "+r.ReportingMTA)
-	if id := r.xtext(r.EnvID); id != "" {
+	if id := r.line(r.EnvID); id != "" {
 		field("Original-Envelope-Id", id)
 	}
 	if !r.Arrival.IsZero() {
@@ -165,7 +165,7 @@ func (r *Report) machine(b *bytes.Buffer, boundary string) {
 		b.WriteString("\r\n")
 		if c.ORcpt != "" {
 			if kind, addr, ok := strings.Cut(c.ORcpt, ";"); ok {
-				field("Original-Recipient", r.ascii(kind)+";"+r.ascii(r.xtext(addr)))
+				field("Original-Recipient", r.ascii(kind)+";"+r.line(addr))
 			}
 		}
 		field("Final-Recipient", r.address(c.Address))
@@ -252,23 +252,9 @@ func (r *Report) ascii(s string) string {
 	}, s)
 }
 
-// xtext decodes what RFC 3461, section 4 encodes; what is not xtext stays.
-func (r *Report) xtext(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] != '+' || i+2 >= len(s) {
-			b.WriteByte(s[i])
-			continue
-		}
-		c, err := hex.DecodeString(s[i+1 : i+3])
-		if err != nil {
-			b.WriteByte(s[i])
-			continue
-		}
-		b.WriteByte(c[0])
-		i += 2
-	}
-	return r.ascii(strings.ToValidUTF8(header.Unfold(b.String()), "?"))
+// line is text of a client's on one line.
+func (r *Report) line(s string) string {
+	return r.ascii(strings.ToValidUTF8(header.Unfold(s), "?"))
 }
 
 // remote is "dns; host", an address in brackets.

@@ -34,7 +34,7 @@ func base() Report {
 	return Report{From: addr("MAILER-DAEMON@platform.example"), To: addr("a@acme.example"), MessageID: "<r1@platform.example>", Date: at.Add(time.Hour),
 		ReportingMTA: "relay.platform.example", EnvID: "env+2B1", Arrival: at, Subject: "Hello", OriginalID: "<1@acme.example>",
 		OriginalFrom: addr("a@acme.example"), Header: []byte(original),
-		Recipients: []Recipient{{Address: addr("b@dest.example"), ORcpt: "rfc822;b+40dest.example", Action: Failed, Remote: "mx.dest.example", LastAttempt: at.Add(time.Hour),
+		Recipients: []Recipient{{Address: addr("b@dest.example"), ORcpt: "rfc822;b@dest.example", Action: Failed, Remote: "mx.dest.example", LastAttempt: at.Add(time.Hour),
 			Failure: &mail.Failure{Code: 550, Enhanced: mail.Enhanced{5, 1, 1}, Text: "the mailbox does not exist", Scope: mail.OfRecipient, Reason: mail.ReasonNoMailbox,
 				Reply: "550-5.1.1 No such user\n550 5.1.1 see https://dest.example/help"}}}}
 }
@@ -69,7 +69,7 @@ func TestFiles(t *testing.T) {
 		"08-hostile": func(r *Report) {
 			r.EnvID = "a+0D+0AAction: delivered"
 			r.Subject = "x\r\nBcc: evil@x"
-			r.Recipients[0].ORcpt = "rfc822;a+0D+0AStatus: 2.0.0"
+			r.Recipients[0].ORcpt = "rfc822;a\r\nStatus: 2.0.0"
 			r.Recipients[0].Remote = "mx\r\nAction: delivered"
 			r.Recipients[0].Diagnostic = "550 no\r\nAction: delivered\r\n\r\n--=_boundary\x00 " + strings.Repeat("long ", 500)
 		},

@@ -252,7 +252,7 @@ func (r *Reporter) owns(ctx context.Context, m *mail.Message, a mail.Address) (b
 	if err != nil {
 		return false, "", err
 	}
-	if id, ok := v.Identity(a); ok && id.Verified {
+	if v.Verified(a) {
 		return true, "", nil
 	}
 	c, err := r.Directory.Authenticated(ctx, m.Credential)
@@ -276,7 +276,7 @@ func (r *Reporter) write(ctx context.Context, w io.Writer, st *spool.Stored, fro
 	}
 	body, err := r.Spool.OpenBody(ctx, st)
 	switch {
-	case errors.Is(err, spool.ErrNotFound): // past its retention: report without it
+	case errors.Is(err, spool.ErrBodyGone): // past its retention: report without it
 	case err != nil:
 		return err
 	default:

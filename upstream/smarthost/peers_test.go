@@ -82,7 +82,7 @@ func TestGoSMTP(t *testing.T) {
 	}
 	go s.Serve(ln)
 	t.Cleanup(func() { s.Close() })
-	cfg := Config{Host: "127.0.0.1", Port: ln.Addr().(*net.TCPAddr).Port, CAFile: caFile(t, cert), Username: "u", Password: password("pw")}
+	cfg := Config{Host: "127.0.0.1", Port: ln.Addr().(*net.TCPAddr).Port, CA: certificate(cert), Username: "u", Password: password("pw")}
 	u := open(t, cfg)
 	for range 3 {
 		rs := upstreamtest.Deliver(t, u, t.Context(), upstreamtest.Job(&upstreamtest.Mail{Data: upstreamtest.Content}, "1@b.test", "no@b.test", "v@a.test>2@b.test"))

@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"time"
 
 	"behalf/internal/egress"
@@ -30,7 +29,7 @@ type Config struct {
 	Username string
 	// Password is asked for each time a session logs in; nil: no log-in.
 	Password func(context.Context) (string, error)
-	CAFile   string // PEM, besides the system's roots
+	CA       string // PEM certificates, besides the system's roots
 	// AllowInsecure accepts any certificate and, with security none, a password
 	// in clear.
 	AllowInsecure bool
@@ -80,7 +79,7 @@ func New(cfg Config) (*Upstream, error) {
 	if cfg.Open == 0 {
 		u.cfg.Open = defaultOpen
 	}
-	roots, err := rootsWith(cfg.CAFile)
+	roots, err := rootsWith(cfg.CA)
 	if err != nil {
 		return nil, err
 	}
@@ -89,21 +88,18 @@ func New(cfg Config) (*Upstream, error) {
 	return u, nil
 }
 
-// rootsWith is the system's roots and those of file; nil stands for the former.
-func rootsWith(file string) (*x509.CertPool, error) {
-	if file == "" {
+// rootsWith is the system's roots and those of a PEM text; nil stands for the
+// former.
+func rootsWith(pem string) (*x509.CertPool, error) {
+	if pem == "" {
 		return nil, nil
-	}
-	pem, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("reading ca_file: %w", err)
 	}
 	roots, err := x509.SystemCertPool()
 	if err != nil {
 		roots = x509.NewCertPool()
 	}
-	if !roots.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("ca_file %s holds no PEM certificate", file)
+	if !roots.AppendCertsFromPEM([]byte(pem)) {
+		return nil, errors.New("ca_file holds no PEM certificate")
 	}
 	return roots, nil
 }

@@ -6,8 +6,6 @@ import (
 	"encoding/pem"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -44,15 +42,9 @@ func password(s string) func(context.Context) (string, error) {
 	return func(context.Context) (string, error) { return s, nil }
 }
 
-// caFile writes the peer's certificate where CAFile can find it.
-func caFile(t testing.TB, c *tls.Config) string {
-	t.Helper()
-	name := filepath.Join(t.TempDir(), "ca.pem")
-	b := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Certificates[0].Certificate[0]})
-	if err := os.WriteFile(name, b, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return name
+// certificate is the peer's certificate as PEM.
+func certificate(c *tls.Config) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Certificates[0].Certificate[0]}))
 }
 
 // TestPasswordsAndTLS is the rule of the package: a password goes through
@@ -83,7 +75,7 @@ func TestPasswordsAndTLS(t *testing.T) {
 			p := smtppeer.Start(t, smtppeer.Options{TLS: c.server, Implicit: c.implicit, Auth: []string{"PLAIN"}, Users: map[string]string{"u": "pw"}})
 			cfg := Config{Host: p.Host(), Port: int(p.Port()), Security: c.security, AllowInsecure: c.insecure, Username: "u", Password: password("pw")}
 			if c.ca != nil {
-				cfg.CAFile = caFile(t, c.ca)
+				cfg.CA = certificate(c.ca)
 			}
 			r := upstreamtest.Deliver(t, open(t, cfg), t.Context(), upstreamtest.Job(&upstreamtest.Mail{Data: upstreamtest.Content}, "1@b.test"))[0]
 			var got mail.Reason
@@ -145,7 +137,7 @@ func TestGuardedHost(t *testing.T) {
 func TestNew(t *testing.T) {
 	for name, cfg := range map[string]Config{
 		"security": {Host: "h", Security: "ssl"}, "no host": {}, "port": {Host: "h", Port: 70000},
-		"no ca_file": {Host: "h", CAFile: "/nowhere"}, "ca_file": {Host: "h", CAFile: "smarthost_test.go"},
+		"ca": {Host: "h", CA: "no certificate"},
 	} {
 		if _, err := New(cfg); err == nil {
 			t.Errorf("%s: no error", name)

@@ -1,0 +1,102 @@
+package main_test
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"behalf/internal/testkit/lab"
+)
+
+// The end-to-end tests run the real program as a child among other people's
+// clients, servers and verifiers. internal/testkit/lab starts those.
+
+var (
+	buildOnce sync.Once
+	binDir    string
+	buildErr  error
+)
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	code := m.Run()
+	if binDir != "" {
+		os.RemoveAll(binDir)
+	}
+	os.Exit(code)
+}
+
+// binary builds the program once.
+func binary(t testing.TB) string {
+	t.Helper()
+	buildOnce.Do(func() {
+		if binDir, buildErr = os.MkdirTemp("", "behalf-bin-"); buildErr != nil {
+			return
+		}
+		cmd := exec.Command("go", "build", "-o", filepath.Join(binDir, "behalf"), ".")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			buildErr = fmt.Errorf("building the program: %w\n%s", err, out)
+			return
+		}
+		buildErr = os.Symlink("behalf", filepath.Join(binDir, "sendmail"))
+	})
+	if buildErr != nil {
+		t.Fatal(buildErr)
+	}
+	return filepath.Join(binDir, "behalf")
+}
+
+// start runs a relay in a world, on the way by MX, with more configuration.
+func start(t testing.TB, w *lab.World, config string) *lab.Relay {
+	t.Helper()
+	return w.Relay(t, lab.RelayOptions{Binary: binary(t), Config: config})
+}
+
+var queuedAs = regexp.MustCompile(`queued as ([A-Za-z0-9_-]+)`)
+
+// idIn finds the message's id in what a client printed.
+func idIn(t testing.TB, out string) string {
+	t.Helper()
+	m := queuedAs.FindStringSubmatch(out)
+	if m == nil {
+		t.Fatalf("no \"queued as\" in %s", out)
+	}
+	return m[1]
+}
+
+// message is a small one with CR LF.
+func message(from, to, subject string) string {
+	return strings.ReplaceAll(fmt.Sprintf("From: %s\nTo: %s\nSubject: %s\nMIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\n\nGood day,\n\nyour ticket was answered.\n.\n..dots\n", from, to, subject), "\n", "\r\n")
+}
+
+// send submits a message by the command line and gives its id.
+func send(t testing.TB, r *lab.Relay, to, subject string, args ...string) string {
+	t.Helper()
+	args = append([]string{"send", "--from", "Acme Support <support@acme.test>", "--to", to, "--subject", subject, "--text", "Good day"}, args...)
+	out, err := r.CLIAs(t, lab.AcmeSecret, "", binary(t), args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return idIn(t, out)
+}
+
+const soon = 20 * time.Second
+
+func TestE2EThinThread(t *testing.T) {
+	t.Parallel()
+	w := lab.NewWorld(t, nil, nil)
+	r := start(t, w, "")
+	swaks := lab.Program(t, "swaks")
+	out := lab.MustRun(t, "", swaks, "--server", r.Submission, "--tls", "--auth", "PLAIN", "--auth-user", lab.AcmeUser, "--auth-password", lab.AcmeSecret,
+		"--from", "support@acme.test", "--to", "you@sink.test", "--header", "Subject: thin thread", "--body", "hello")
+	r.Reaches(t, idIn(t, out), "delivered", soon)
+	t.Log(r.MustCLI(t, "message", "trace", idIn(t, out)))
+	t.Log(lab.Arrived(t, w.Sink, "thin thread").Data)
+}
