@@ -1,0 +1,92 @@
+package lab
+
+import (
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// DKIM is a pair of signing keys of a domain, with selectors b1 (RSA) and b2
+// (Ed25519).
+type DKIM struct {
+	RSAFile, EdFile string // PEM
+	Zone            string // the records that show them
+}
+
+// NewDKIM makes keys for a domain and puts them into a folder.
+func NewDKIM(t testing.TB, dir, domain string) DKIM {
+	t.Helper()
+	r, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rpub, err := x509.MarshalPKIXPublicKey(&r.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	epub, e, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b64 := base64.StdEncoding.EncodeToString
+	return DKIM{
+		RSAFile: Write(t, dir, domain+".rsa.pem", pemKey(t, r)),
+		EdFile:  Write(t, dir, domain+".ed25519.pem", pemKey(t, e)),
+		Zone: TXT("b1._domainkey."+domain, "v=DKIM1; k=rsa; p="+b64(rpub)) +
+			TXT("b2._domainkey."+domain, "v=DKIM1; k=ed25519; p="+b64(epub)),
+	}
+}
+
+func pemKey(t testing.TB, key any) string {
+	t.Helper()
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+}
+
+// Certificate is a self-signed certificate in files.
+type Certificate struct {
+	CertFile, KeyFile string
+	Config            *tls.Config // of a server that shows it
+}
+
+// NewCertificate makes a certificate for names and addresses.
+func NewCertificate(t testing.TB, names ...string) Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: names[0]},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), IsCA: true, BasicConstraintsValid: true}
+	for _, n := range names {
+		if ip := net.ParseIP(n); ip != nil {
+			tmpl.IPAddresses = append(tmpl.IPAddresses, ip)
+		} else {
+			tmpl.DNSNames = append(tmpl.DNSNames, n)
+		}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := Dir(t)
+	c := Certificate{KeyFile: Write(t, dir, "key.pem", pemKey(t, key)), CertFile: filepath.Join(dir, "cert.pem"),
+		Config: &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}}
+	Write(t, dir, "cert.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
+	return c
+}
