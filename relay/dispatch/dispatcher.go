@@ -127,7 +127,7 @@ func New(sp store, planner Planner, o Options) *Dispatcher {
 		oneOp:   make(chan struct{}, 1),
 		stopped: make(chan struct{}),
 		owner: owner{
-			queues: map[spool.Queue]*queue{}, sites: map[string]*site{}, tenants: map[mail.TenantID]*tenant{},
+			ring: turns{accounts: true}, queues: map[spool.Queue]*queue{}, sites: map[string]*site{}, tenants: map[mail.TenantID]*tenant{},
 			msgs: map[mail.ID]*message{}, touched: map[mail.ID]time.Time{},
 		},
 	}

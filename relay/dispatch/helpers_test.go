@@ -76,6 +76,8 @@ func (w *world) open() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.sp = sp
 	w.d = New(sp, (*planner)(w), w.o)
 }
@@ -160,6 +162,14 @@ func (w *world) way(u mail.UpstreamID, f way) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.ways[u] = f
+}
+
+// offer hands st to the dispatcher of the moment.
+func (w *world) offer(st *spool.Stored) {
+	w.mu.Lock()
+	d := w.d
+	w.mu.Unlock()
+	d.Offer(st)
 }
 
 // rcpt is a recipient as it is stored now.
@@ -269,7 +279,11 @@ func (p *out) Deliver(ctx context.Context, j *upstream.Job) []upstream.Result {
 	var panicked any
 	rs := make([]upstream.Result, 0, len(j.To))
 	func() {
-		defer func() { panicked = recover() }()
+		defer func() {
+			if panicked = recover(); panicked != nil {
+				rs = nil
+			}
+		}()
 		if f == nil {
 			f = fine
 		}
@@ -358,6 +372,12 @@ func noMailbox() *mail.Failure {
 	return f
 }
 
+func mailboxFull() *mail.Failure {
+	f := mail.Fail(452, mail.Enhanced{4, 2, 2}, mail.OfRecipient, mail.ReasonMailboxFull, "over quota")
+	f.Stage = mail.StageSession
+	return f
+}
+
 func noAuth() *mail.Failure {
 	f := mail.Fail(535, mail.Enhanced{5, 7, 8}, mail.OfRoute, mail.ReasonAuth, "credential refused")
 	f.Stage = mail.StageSession
@@ -398,3 +418,9 @@ func scenario(t *testing.T, o Options, f func(w *world)) {
 		w.stop()
 	})
 }
+
+type (
+	job1   = upstream.Job
+	target = upstream.Target
+	result = upstream.Result
+)

@@ -131,9 +131,6 @@ func (d *Dispatcher) pick(j *job, now time.Time) bool {
 	}
 	j.st = m.st
 	m.jobs++
-	for _, i := range j.idx {
-		m.busy.add(i)
-	}
 	if j.kind == jobTry {
 		j.s.pace.Take(now, len(j.idx))
 	}
@@ -160,6 +157,7 @@ func (d *Dispatcher) pickChunk(j *job, chunk int, now time.Time) (rest bool) {
 		kind, at := d.course(j, r, now)
 		switch {
 		case at.After(now):
+			j.q.lower(r.Next) // where its entry is found again then
 			d.noteFuture(j.q, at)
 			continue
 		case kind == jobTry && j.diverting:
@@ -173,6 +171,7 @@ func (d *Dispatcher) pickChunk(j *job, chunk int, now time.Time) (rest bool) {
 			rest = true
 			continue
 		}
+		m.busy.add(i)
 		j.idx = append(j.idx, i)
 		j.rcpts = append(j.rcpts, *r)
 	}
@@ -376,12 +375,12 @@ func (d *Dispatcher) settled(j *job, now time.Time) {
 	if j.verdict.failure != nil {
 		j.q.last = j.verdict.failure
 	}
+	j.q.depth = max(0, j.q.depth-len(j.outcome.Changes))
+	d.hurry(m) // before anything of the outcome can be tried again
 	if j.err == nil && !d.stopping {
 		d.left(j, now)
 		d.apply(m, j.outcome.Changes, now)
 	}
-	j.q.depth = max(0, j.q.depth-len(j.outcome.Changes))
-	d.hurry(m)
 	d.end(j, now)
 }
 

@@ -76,8 +76,11 @@ func (p *Pace) Slow(now time.Time, hard bool) {
 	if !p.slowed.IsZero() && now.Sub(p.slowed) < paceInterval {
 		return
 	}
-	p.slowed, p.grown = now, now
 	rate := p.rate
+	if !hard && rate == 0 && p.seen == 0 && now.Sub(p.begun) < paceInterval {
+		return // how fast it was is not known yet
+	}
+	p.slowed, p.grown = now, now
 	if rate == 0 {
 		rate = max(p.observed(now), 1)
 		p.tokens, p.filled = 0, now

@@ -175,16 +175,18 @@ func (s *site) judge(v verdict, now time.Time) {
 	if v.kind >= alive && v.kind != routeRefused && !s.suspended.After(now) {
 		s.suspensions = 0
 	}
-	if v.rate != nil {
+	if v.rate != nil && (v.kind != taken || ofAll(v.rate)) {
 		s.heed(v.rate, now)
 	}
 }
 
-// heed obeys a complaint of the rate. A wait that was named for the route or
-// with the closing of the connection is about all; one in another answer is
-// about its recipient only.
+// ofAll reports whether a complaint of the rate speaks of all that we send, and
+// not of its recipient only, as greylisting does.
+func ofAll(f *mail.Failure) bool { return f.Scope == mail.OfRoute || f.Code == 421 }
+
+// heed obeys a complaint of the rate, and the wait it named if that is for all.
 func (s *site) heed(f *mail.Failure, now time.Time) {
-	s.pace.Slow(now, f.Scope == mail.OfRoute || f.Code == 421)
+	s.pace.Slow(now, ofAll(f))
 	if f.RetryAfter <= 0 {
 		return
 	}

@@ -46,6 +46,7 @@ const quantum = 1
 // turns is a deficit round robin over tenants, each with its queues in line.
 // All steps cost the same however many stand in line. The zero value is empty.
 type turns struct {
+	accounts    bool // charge is used: tenants are remembered until forgive
 	first, last *turn
 	of          map[mail.TenantID]*turn
 }
@@ -122,7 +123,7 @@ func (t *turns) pop() *queue {
 // not kept, debt is.
 func (t *turns) retire(h *turn) {
 	h.deficit = min(h.deficit+quantum, quantum)
-	if h.deficit == quantum {
+	if !t.accounts {
 		delete(t.of, h.tenant)
 	}
 }
@@ -141,11 +142,4 @@ func (t *turns) forgive() {
 			delete(t.of, id)
 		}
 	}
-}
-
-func (t *turns) empty() bool {
-	for t.first != nil && t.first.queues.empty() {
-		t.retire(t.unlinkFirst())
-	}
-	return t.first == nil
 }
