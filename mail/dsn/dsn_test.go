@@ -32,7 +32,7 @@ const original = "From: Acme <a@acme.example>\r\nTo: b@dest.example\r\nSubject: 
 
 func base() Report {
 	return Report{From: addr("MAILER-DAEMON@platform.example"), To: addr("a@acme.example"), MessageID: "<r1@platform.example>", Date: at.Add(time.Hour),
-		ReportingMTA: "relay.platform.example", EnvID: "env+2B1", Arrival: at, Subject: "Hello", OriginalID: "<1@acme.example>",
+		ReportingMTA: "relay.platform.example", EnvID: "QQ314+159", Arrival: at, Subject: "Hello", OriginalID: "<1@acme.example>",
 		OriginalFrom: addr("a@acme.example"), Header: []byte(original),
 		Recipients: []Recipient{{Address: addr("b@dest.example"), ORcpt: "rfc822;b@dest.example", Action: Failed, Remote: "mx.dest.example", LastAttempt: at.Add(time.Hour),
 			Failure: &mail.Failure{Code: 550, Enhanced: mail.Enhanced{5, 1, 1}, Text: "the mailbox does not exist", Scope: mail.OfRecipient, Reason: mail.ReasonNoMailbox,
@@ -67,7 +67,7 @@ func TestFiles(t *testing.T) {
 			r.Header = []byte("From: Jürgen <jürgen@acme.example>\r\nSubject: Grüße\r\n\r\n")
 		},
 		"08-hostile": func(r *Report) {
-			r.EnvID = "a+0D+0AAction: delivered"
+			r.EnvID = "a\r\nAction: delivered"
 			r.Subject = "x\r\nBcc: evil@x"
 			r.Recipients[0].ORcpt = "rfc822;a\r\nStatus: 2.0.0"
 			r.Recipients[0].Remote = "mx\r\nAction: delivered"
