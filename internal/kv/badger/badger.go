@@ -89,7 +89,7 @@ func settings(dir string, log *slog.Logger) badgerdb.Options {
 	o.NumVersionsToKeep = 1
 	o.MemTableSize = memTable
 	o.NumMemtables = 2
-	o.NumLevelZeroTables = 4
+	o.NumLevelZeroTables = 2 // a queue's rows and their deletes should meet soon; see tidier
 	o.NumLevelZeroTablesStall = 12
 	o.NumCompactors = 2
 	o.NumGoroutines = 1

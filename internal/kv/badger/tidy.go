@@ -24,7 +24,9 @@ import (
 // least as many deletes as half of the rows it reads.
 //
 // Markers in the memory table are merged by nothing until that table is full,
-// and hide rows many times their size; so it is filled up first.
+// and hide rows many times their size; so it is filled up first. That leaves
+// tables on two levels, which Flatten merges, or two new ones, which Badger
+// merges by itself.
 type tidier struct {
 	store *Store
 	db    *badgerdb.DB
