@@ -68,7 +68,7 @@ func (t *transaction) askMessage(ctx context.Context, m *mail.Message, h header.
 	for _, c := range trial.Choices {
 		q.Candidates = append(q.Candidates, policy.Candidate{Upstream: c.Upstream, Method: c.Method, Holds: c.Holds, Why: c.Why})
 	}
-	if needs := t.policy.Needs(); needs.Attachments || needs.URLHosts {
+	if needs := t.policy.Needs(); needs.URLHosts || needs.Attachments && mayAttach(h) {
 		parts, err := scan.ReadParts(io.NewSectionReader(t.draft, 0, t.draft.Size()))
 		if err != nil {
 			return err
@@ -83,6 +83,13 @@ func (t *transaction) askMessage(ctx context.Context, m *mail.Message, h header.
 		return err
 	}
 	return t.redirect(d, in)
+}
+
+// mayAttach tells whether a message can carry files at all; plain text need not
+// be read again to find none.
+func mayAttach(h header.Header) bool {
+	media, params := header.ContentType(h.Get("Content-Type"))
+	return h.Has("Content-Disposition") || media != "" && media != "text/plain" && media != "text/html" || params["name"] != ""
 }
 
 // redirect applies route and method of a decision. Rego may choose among what

@@ -52,9 +52,6 @@ func NewIntake(p Parts, o Options) *Intake {
 	return &Intake{Parts: p, o: o, administrator: tenant.Credential{Username: "admin", Scope: tenant.ScopePlatform, Tenants: []string{"*"}}}
 }
 
-// Metrics are what the intake counts in.
-func (in *Intake) Metrics() *Metrics { return in.o.Metrics }
-
 // refusedLogin is what every failed log-in is told, whatever failed.
 func refusedLogin(err error) *mail.Failure {
 	return &mail.Failure{Code: 535, Enhanced: mail.Enhanced{5, 7, 8}, Scope: mail.OfRoute, Reason: mail.ReasonAuth, Err: err,

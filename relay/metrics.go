@@ -10,7 +10,8 @@ import (
 
 // Metrics count what intake does. A nil *Metrics counts nothing.
 type Metrics struct {
-	accepted prometheus.Counter
+	accepted   prometheus.Counter
+	signatures prometheus.Counter
 	// Rejected counts refusals by stage and code; the SMTP doors, which refuse
 	// commands that never come here, count in it too.
 	Rejected *prometheus.CounterVec
@@ -22,7 +23,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		accepted: prometheus.NewCounter(prometheus.CounterOpts{Name: "behalf_messages_accepted_total", Help: "Messages that are on stable storage and were answered 250 or 202."}),
 		Rejected: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "behalf_messages_rejected_total", Help: "Refusals by stage (connect, auth, mail, rcpt, data, http) and SMTP code."}, []string{"stage", "code"}),
 	}
-	reg.MustRegister(m.accepted, m.Rejected)
+	m.signatures = prometheus.NewCounter(prometheus.CounterOpts{Name: "behalf_dkim_signatures_total", Help: "DKIM signatures computed."})
+	reg.MustRegister(m.accepted, m.Rejected, m.signatures)
 	return m
 }
 
@@ -30,6 +32,12 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 func (m *Metrics) refused(err error) {
 	if m != nil && err != nil {
 		m.Rejected.WithLabelValues("http", strconv.Itoa(mail.AsFailure(err).Code)).Inc()
+	}
+}
+
+func (m *Metrics) signed(n int) {
+	if m != nil {
+		m.signatures.Add(float64(n))
 	}
 }
 

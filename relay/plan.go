@@ -28,6 +28,7 @@ type PlannerOptions struct {
 	Notify        string // the platform's own address
 	PublicURL     string // links in mail begin with it
 	Tokens        Tokens
+	Metrics       *Metrics
 	Capture       bool // development: the DNS is taken to show what it should, and all mail stays here
 
 	MX            Site
@@ -349,6 +350,23 @@ func (p *Planner) Render(st *spool.Stored, hop *mail.Hop, index int, body func(c
 		if err != nil {
 			return nil, err
 		}
-		return out, nil
+		return &counted{out, p.o.Metrics, len(hop.Sign)}, nil
 	}
+}
+
+// counted counts the signatures of a rendering when they are computed.
+type counted struct {
+	*render.Rendered
+	metrics *Metrics
+	keys    int
+}
+
+// Prepare implements upstream.Rendered.
+func (c *counted) Prepare(ctx context.Context) error {
+	err := c.Rendered.Prepare(ctx)
+	if err == nil {
+		c.metrics.signed(c.keys)
+		c.keys = 0 // computed once, however often it is asked for
+	}
+	return err
 }

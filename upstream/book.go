@@ -149,6 +149,19 @@ func (b *Book) Len() int {
 	return b.recent.Len()
 }
 
+// Sessions counts the open sessions of the upstreams in the book.
+func (b *Book) Sessions() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := 0
+	for _, p := range b.pages {
+		if s, ok := p.up.(interface{ Sessions() int }); ok {
+			n += s.Sessions()
+		}
+	}
+	return n
+}
+
 // Close empties the book and waits until all that is out of use is closed.
 func (b *Book) Close() error {
 	b.mu.Lock()

@@ -45,7 +45,7 @@ func (s *server) openSMTP(context.Context) error {
 		s.log.Warn("speaking TLS with a self-signed certificate; set tls.cert and tls.key for clients to trust it")
 	}
 	throttle := smtpd.NewThrottle()
-	metrics := smtpd.NewMetrics(s.reg, s.intake.Metrics().Rejected)
+	metrics := smtpd.NewMetrics(s.reg, s.metrics.Rejected)
 	for _, d := range []struct {
 		what     string
 		addrs    []string
@@ -155,6 +155,10 @@ func (s *server) gauges() {
 		prometheus.NewDesc("behalf_queue_oldest_seconds", "How long the oldest message has been due.", nil, nil),
 		prometheus.NewDesc("behalf_follower_lag_events", "Events that a follower has not handled.", []string{"follower"}, nil),
 	})
+	for kind, sessions := range s.sessions {
+		s.reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "behalf_upstream_connections", Help: "Open SMTP sessions to next hops.",
+			ConstLabels: prometheus.Labels{"upstream": kind}}, func() float64 { return float64(sessions()) }))
+	}
 	s.reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "behalf_disk_free_bytes", Help: "Free space on the disk of the data folder."},
 		func() float64 { return float64(s.disk.Free()) }))
 }

@@ -56,6 +56,8 @@ type server struct {
 	limits    *limit.Limiter
 	usage     *limit.Usage
 	book      *upstream.Book
+	sessions  map[string]func() int // open sessions by kind of upstream
+	metrics   *relay.Metrics
 	planner   *relay.Planner
 	dispatch  *dispatch.Dispatcher
 	intake    *relay.Intake
@@ -202,7 +204,7 @@ func (s *server) openIntake(ctx context.Context) error {
 		Store: s.store, Spool: s.spool, Planner: s.planner, Offer: s.dispatch.Offer, Wait: s.dispatch.Backpressure,
 	}, relay.Options{
 		Hostname: s.c.Hostname, MaxSize: int64(s.c.Submission.MaxSize), MaxRecipients: s.c.Submission.MaxRecipients,
-		MaxAge: s.c.Delivery.MaxAge.D(), Log: s.log, Metrics: relay.NewMetrics(s.reg), Shed: s.shed,
+		MaxAge: s.c.Delivery.MaxAge.D(), Log: s.log, Metrics: s.metrics, Shed: s.shed,
 	})
 	s.notices = follow.New(s.spool, s.store, "notice", outcome.Handle, follow.Options{Log: s.log})
 	if err := s.notices.Prepare(ctx); err != nil {

@@ -27,10 +27,12 @@ func (s *server) openWays(context.Context) error {
 	s.close = append(s.close, direct.Close)
 	s.book = upstream.NewBook(0)
 	s.close = append(s.close, s.book.Close)
+	s.sessions = map[string]func() int{"mx": direct.Sessions, "connection": s.book.Sessions}
+	s.metrics = relay.NewMetrics(s.reg)
 	o := relay.PlannerOptions{
 		Hostname: s.c.Hostname, SendingDomain: s.c.SendingDomain, ReturnPath: s.c.Platform.ReturnPath,
 		PlatformName: s.c.Platform.Name, Notify: s.c.Platform.Notify, PublicURL: s.c.PublicURL,
-		Tokens: relay.NewTokens(s.keys.Derive("tokens")), Capture: s.c.Capture, MX: direct,
+		Tokens: relay.NewTokens(s.keys.Derive("tokens")), Capture: s.c.Capture, MX: direct, Metrics: s.metrics,
 		Connection: func(v *tenant.View, c *tenant.Connection) (upstream.Upstream, error) {
 			return s.connection(dialer, v, c)
 		},
@@ -55,6 +57,7 @@ func (s *server) openWays(context.Context) error {
 			return fmt.Errorf("upstream.platform: %w", err)
 		}
 		s.close = append(s.close, host.Close)
+		s.sessions["platform"] = host.Sessions
 		o.Platform, o.PlatformSigns = host, p.Signs == "provider"
 	}
 	s.planner = relay.NewPlanner(s.directory, s.checker, s.book, s.limits, o)
