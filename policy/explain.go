@@ -104,6 +104,15 @@ func EvalFile(ctx context.Context, path string, defaults fs.FS, pkg string, r io
 	return s.explain(ctx, pkg, in)
 }
 
+// Explain asks the set in force, as [EvalFile] asks files.
+func (e *Engine) Explain(ctx context.Context, pkg string, document []byte) (*Explanation, error) {
+	pkg, in, err := readInput(pkg, document)
+	if err != nil {
+		return nil, err
+	}
+	return e.set.Load().explain(ctx, pkg, in)
+}
+
 func (s *set) explain(ctx context.Context, pkg string, in input) (*Explanation, error) {
 	p := s.stages[stageOf(pkg)]
 	if p == nil {

@@ -53,8 +53,9 @@ type Submission struct {
 	Envelope   mail.Envelope
 	Recipients []mail.Recipient // Address, ORcpt and Notify set
 	Hints      Hints
-	// Request is the hash of the request, if there is an idempotency key.
-	Request [32]byte
+	// Hash is asked after Write what tells this request from another with the
+	// same idempotency key. Without it envelope and recipients do.
+	Hash func() [32]byte
 	// Write writes the message with CRLF line ends.
 	Write func(w io.Writer) error
 }

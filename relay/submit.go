@@ -19,7 +19,6 @@ func (in *Intake) acceptWhole(ctx context.Context, p *Principal, c Client, s Sub
 	if f := in.o.Shed(); f != nil {
 		return Receipt{}, f
 	}
-	s.Hints.request = s.Request
 	t, err := in.begin(ctx, p, c, s.Envelope, 0, s.Hints)
 	if err != nil {
 		return Receipt{}, err
@@ -45,6 +44,9 @@ func (in *Intake) acceptWhole(ctx context.Context, p *Principal, c Client, s Sub
 		t.Abort()
 		return Receipt{}, err
 	}
+	if s.Hash != nil {
+		t.hints.request = s.Hash()
+	}
 	receipt, err := t.Commit(ctx)
 	receipt.Refused = refused
 	return receipt, err
@@ -63,3 +65,12 @@ func (in *Intake) Administrator() *Principal {
 
 // Credential is what the principal authenticated with.
 func (p *Principal) Credential() *tenant.Credential { return p.credential }
+
+// Tenant names the tenant that the principal acts for; empty while a platform
+// credential has named none.
+func (p *Principal) Tenant() string {
+	if p.view == nil {
+		return ""
+	}
+	return p.view.Tenant.Name
+}

@@ -123,7 +123,9 @@ func (t *transaction) end(kept bool) {
 }
 
 // nameTenant takes the tenant that came with the message. Only a platform
-// credential's word counts; anybody else may at most repeat its own name.
+// credential's word counts; anybody else may at most repeat its own name, and
+// is refused otherwise: its message shall not go out for a tenant it did not
+// mean.
 func (t *transaction) nameTenant(ctx context.Context, name string) error {
 	c := t.p.credential
 	if t.view != nil {

@@ -22,7 +22,9 @@ func ActorOf(c *Credential) Actor {
 	return a
 }
 
-// may reports whether a may act for the named tenant.
+// May reports whether a may act for the named tenant.
+func (a Actor) May(name string) bool { return a.may(name) }
+
 func (a Actor) may(name string) bool {
 	switch {
 	case a.Admin:

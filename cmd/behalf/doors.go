@@ -9,11 +9,9 @@ import (
 	"slices"
 	"time"
 
-	"github.com/go-chi/chi/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"behalf/mail"
 	"behalf/relay/smtpd"
 	"behalf/web"
 	"behalf/web/api"
@@ -44,7 +42,6 @@ func (s *server) openSMTP(context.Context) error {
 	if own {
 		s.log.Warn("speaking TLS with a self-signed certificate; set tls.cert and tls.key for clients to trust it")
 	}
-	throttle := smtpd.NewThrottle()
 	metrics := smtpd.NewMetrics(s.reg, s.metrics.Rejected)
 	for _, d := range []struct {
 		what     string
@@ -58,7 +55,7 @@ func (s *server) openSMTP(context.Context) error {
 			Hostname: s.c.Hostname, TLS: tlsConfig, Implicit: d.implicit,
 			MaxSize: int64(s.c.Submission.MaxSize), MaxRecipients: s.c.Submission.MaxRecipients,
 			MaxSessions: s.c.Submission.MaxSessions, MaxPerIP: s.c.Submission.MaxSessionsPerIP,
-			TrustedProxies: s.c.Submission.Proxies, Shed: s.shed, Throttle: throttle, Log: s.log, Metrics: metrics,
+			TrustedProxies: s.c.Submission.Proxies, Shed: s.shed, Throttle: s.throttle, Log: s.log, Metrics: metrics,
 		})
 		if err != nil {
 			return err
@@ -88,14 +85,10 @@ func closeListeners(ls []net.Listener) func() error {
 // openHTTP binds the API and the metrics, which share a door unless they have
 // addresses of their own.
 func (s *server) openHTTP(context.Context) error {
-	r := chi.NewRouter()
-	r.Use(web.Harden)
-	r.NotFound(func(w http.ResponseWriter, r *http.Request) {
-		web.Error(w, r, s.log, mailNotFound)
-	})
+	r := web.NewRouter(s.log)
 	api.Mount(r, api.Parts{
 		Directory: s.directory, Checker: s.checker, Spool: s.spool, Store: s.store, Intake: s.intake, Dispatcher: s.dispatch, Policy: s.policy,
-		Auth: &web.Auth{AdminKey: s.adminKey, Intake: s.intake, Log: s.log}, MaxSize: int64(s.c.Submission.MaxSize), Log: s.log,
+		Auth: &web.Auth{AdminKey: s.adminKey, Intake: s.intake, Throttle: s.throttle, Log: s.log}, MaxSize: int64(s.c.Submission.MaxSize), Log: s.log,
 	}, version)
 	web.Unsubscribe(r, s.intake, s.log)
 	s.health(r)
@@ -104,7 +97,7 @@ func (s *server) openHTTP(context.Context) error {
 		r.Handle("/metrics", metrics)
 		return s.bindHTTP("http", s.c.Listen.HTTP, r)
 	}
-	m := chi.NewRouter()
+	m := web.NewRouter(s.log)
 	m.Handle("/metrics", metrics)
 	s.health(m)
 	if err := s.bindHTTP("http", s.c.Listen.HTTP, r); err != nil {
@@ -162,5 +155,3 @@ func (s *server) gauges() {
 	s.reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "behalf_disk_free_bytes", Help: "Free space on the disk of the data folder."},
 		func() float64 { return float64(s.disk.Free()) }))
 }
-
-var mailNotFound = &mail.Failure{Code: 550, Text: "there is nothing at this address; the API is described at /docs"}

@@ -23,6 +23,7 @@ import (
 	"behalf/internal/kv"
 	"behalf/internal/kv/badger"
 	"behalf/internal/obs"
+	"behalf/internal/throttle"
 	"behalf/limit"
 	"behalf/mail"
 	"behalf/policies"
@@ -64,6 +65,7 @@ type server struct {
 	notices   *follow.Follower
 	reporter  *outcome.Reporter
 	adminKey  string
+	throttle  *throttle.Throttle // of failed logins, for all doors
 
 	smtp  []door
 	http  []*httpDoor
@@ -85,7 +87,7 @@ type httpDoor struct {
 // newServer opens the data, wires the parts bottom-up and binds the doors.
 // Nothing runs yet.
 func newServer(ctx context.Context, c *config.Config, log *slog.Logger) (*server, error) {
-	s := &server{c: c, log: log, reg: obs.Registry()}
+	s := &server{c: c, log: log, reg: obs.Registry(), throttle: throttle.New()}
 	for _, step := range []func(context.Context) error{s.openData, s.openDirectory, s.openPolicy, s.openWays, s.openIntake, s.openSMTP, s.openHTTP} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, s.closeAll())

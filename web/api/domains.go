@@ -14,7 +14,8 @@ import (
 )
 
 type recordsInput struct {
-	refInput
+	Name   string `path:"name"`
+	Tenant string `query:"tenant" doc:"Owner; needed where several tenants have claimed the domain."`
 	Accept string `header:"Accept"`
 }
 
@@ -23,7 +24,7 @@ func (a *API) domains(h huma.API) {
 	huma.Register(h, huma.Operation{OperationID: "list-domain-records", Method: http.MethodGet, Path: "/v1/domains/{name}/records", Tags: []string{"domains"},
 		Summary: "The DNS records to publish, with what stands there now", Description: "With Accept: text/dns as a fragment of a zone file."},
 		func(ctx context.Context, in *recordsInput) (*huma.StreamResponse, error) {
-			t, d, err := a.domain(ctx, &in.refInput)
+			t, d, err := a.domain(ctx, in.Tenant, in.Name)
 			if err != nil {
 				return nil, a.problem(err)
 			}
@@ -41,8 +42,8 @@ func (a *API) domains(h huma.API) {
 }
 
 // domain opens a domain that the caller may see.
-func (a *API) domain(ctx context.Context, in *refInput) (mail.TenantID, *tenant.Domain, error) {
-	r, err := a.Directory.Get(ctx, web.CallerOf(ctx).Actor, tenant.Ref{Kind: tenant.KindDomain, Tenant: in.Tenant, Name: in.Name})
+func (a *API) domain(ctx context.Context, owner, name string) (mail.TenantID, *tenant.Domain, error) {
+	r, err := a.Directory.Get(ctx, web.CallerOf(ctx).Actor, tenant.Ref{Kind: tenant.KindDomain, Tenant: owner, Name: name})
 	if err != nil {
 		return 0, nil, err
 	}

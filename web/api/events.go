@@ -1,7 +1,9 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"reflect"
@@ -16,68 +18,94 @@ import (
 	"behalf/web"
 )
 
+const (
+	maxStreams   = 256              // event streams at a time
+	streamBeat   = 20 * time.Second // between signs of life
+	streamWrites = 30 * time.Second // what a client may take to read what it was sent
+)
+
 // events registers GET /v1/events: the feed as server-sent events, from now on
 // or from Last-Event-ID. A tenant's key hears of its own messages only.
 func (a *API) events(r chi.Router, h huma.API) {
 	event := h.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[mail.Event](), true, "Event")
+	text := &huma.Schema{Type: huma.TypeString}
 	h.OpenAPI().AddOperation(&huma.Operation{
 		OperationID: "follow-events", Method: http.MethodGet, Path: "/v1/events", Tags: []string{"events"}, Summary: "Follow events as they happen",
 		Description: "Server-sent events; the data of each is an event. Reconnect with Last-Event-ID to miss nothing that is still kept.",
-		Parameters:  []*huma.Param{{Name: "tenant", In: "query", Schema: &huma.Schema{Type: huma.TypeString}}},
-		Responses:   map[string]*huma.Response{"200": {Description: "The stream", Content: map[string]*huma.MediaType{"text/event-stream": {Schema: event}}}},
+		Parameters: []*huma.Param{
+			{Name: "tenant", In: "query", Schema: text, Description: "Only of this tenant."},
+			{Name: "Last-Event-ID", In: "header", Schema: text, Description: "Go on after this event; 0 for all that is kept."},
+		},
+		Responses: map[string]*huma.Response{"200": {Description: "The stream", Content: map[string]*huma.MediaType{"text/event-stream": {Schema: event}}}},
 	})
 	r.Get("/v1/events", func(w http.ResponseWriter, r *http.Request) {
-		if err := a.follow(w, r); err != nil {
+		s, err := a.openStream(w, r)
+		if err != nil {
 			web.Error(w, r, a.Log, err)
+			return
+		}
+		defer func() { <-a.streams }()
+		if err := s.run(r.Context()); err != nil && r.Context().Err() == nil {
+			a.Log.Info("an event stream ended", "caller", s.caller.Name, "err", err)
 		}
 	})
 }
 
-func (a *API) follow(w http.ResponseWriter, r *http.Request) error {
-	c, ctx := web.CallerOf(r.Context()), r.Context()
-	only := r.URL.Query().Get("tenant")
-	if only != "" && !c.May(only) {
-		return tenant.ErrNotFound
+// stream is one client of the event feed.
+type stream struct {
+	*API
+	caller *web.Caller
+	only   string // tenant; empty for all that the caller may see
+	from   uint64
+	w      http.ResponseWriter
+	out    *http.ResponseController
+}
+
+// openStream checks a request for the feed; the caller of it gives the place in
+// a.streams back.
+func (a *API) openStream(w http.ResponseWriter, r *http.Request) (*stream, error) {
+	s := &stream{API: a, caller: web.CallerOf(r.Context()), only: r.URL.Query().Get("tenant"), w: w, out: http.NewResponseController(w)}
+	if s.only != "" {
+		if _, err := a.filter(r.Context(), Selection{Tenant: s.only}); err != nil {
+			return nil, err
+		}
 	}
-	from := a.Spool.Stats().LastEvent + 1
+	s.from = a.Spool.Stats().LastEvent + 1
 	if last := r.Header.Get("Last-Event-ID"); last != "" {
 		n, err := strconv.ParseUint(last, 10, 64)
 		if err != nil {
-			return &tenant.ValidationError{Fields: []tenant.FieldError{{Field: "Last-Event-ID", Message: "want the id of an event"}}}
+			return nil, &tenant.ValidationError{Fields: []tenant.FieldError{{Field: "Last-Event-ID", Message: "want the id of an event"}}}
 		}
-		from = n + 1
+		s.from = min(n+1, s.from)
 	}
-	out := http.NewResponseController(w)
-	if err := out.SetWriteDeadline(time.Time{}); err != nil {
-		return fmt.Errorf("preparing a stream: %w", err)
+	select {
+	case a.streams <- struct{}{}:
+	default:
+		f := mail.Fail(451, mail.Enhanced{4, 3, 2}, mail.OfUs, mail.ReasonRate, "%d clients follow the events already; try again later", maxStreams)
+		f.RetryAfter = time.Minute
+		return nil, f
 	}
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(http.StatusOK)
-	_ = out.Flush() // a client that has gone ends the context
-	alive := time.NewTicker(20 * time.Second)
-	defer alive.Stop()
+	return s, nil
+}
+
+// run tells events as they happen, until the client goes, stops reading, or is
+// not allowed to listen any more.
+func (s *stream) run(ctx context.Context) error {
+	beat := time.NewTicker(streamBeat)
+	defer beat.Stop()
 	for {
-		changed := a.Spool.Changed()
-		events, next, err := a.Spool.Events(ctx, from, 256)
+		changed := s.Spool.Changed()
+		events, next, err := s.Spool.Events(ctx, s.from, 256)
 		if err != nil {
-			a.Log.Error("event stream ended", "err", err)
-			return nil
+			return err
 		}
-		for _, e := range events {
-			owner := a.tenantName(ctx, e.Message.Tenant())
-			if !c.May(owner) || only != "" && owner != only {
-				continue
-			}
-			b, err := json.Marshal(e)
-			if err != nil {
-				a.Log.Error("event stream ended", "err", err)
-				return nil
-			}
-			fmt.Fprintf(w, "id: %d\nevent: %s\ndata: %s\n\n", e.Seq, e.Type, b)
+		if err := s.write(ctx, events); err != nil {
+			return err
 		}
-		_ = out.Flush()
-		from = next
+		s.from = next
 		if len(events) > 0 {
 			continue
 		}
@@ -85,8 +113,48 @@ func (a *API) follow(w http.ResponseWriter, r *http.Request) error {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
-		case <-alive.C:
-			fmt.Fprint(w, ": still here\n\n")
+		case <-beat.C:
+			if err := s.alive(ctx); err != nil {
+				return err
+			}
 		}
 	}
+}
+
+// write sends those of the events that the caller may see.
+func (s *stream) write(ctx context.Context, events []mail.Event) error {
+	if err := s.out.SetWriteDeadline(time.Now().Add(streamWrites)); err != nil {
+		return err
+	}
+	for _, e := range events {
+		owner := e.Message.Tenant()
+		if !s.sees(ctx, s.caller, owner) || s.only != "" && s.nameOf(ctx, owner) != s.only {
+			continue
+		}
+		b, err := json.Marshal(e)
+		if err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintf(s.w, "id: %d\nevent: %s\ndata: %s\n\n", e.Seq, e.Type, b); err != nil {
+			return err
+		}
+	}
+	return s.out.Flush()
+}
+
+// alive shows that the stream lives, unless the credential that opened it does
+// not any more.
+func (s *stream) alive(ctx context.Context) error {
+	if !s.caller.Admin {
+		if _, err := s.Directory.Authenticated(ctx, s.caller.Principal.Username); err != nil {
+			return errors.New("its credential was removed or has expired")
+		}
+	}
+	if err := s.out.SetWriteDeadline(time.Now().Add(streamWrites)); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprint(s.w, ": still here\n\n"); err != nil {
+		return err
+	}
+	return s.out.Flush()
 }

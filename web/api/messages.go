@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -58,7 +59,7 @@ const maxShown = 100
 func (a *API) show(ctx context.Context, st *spool.Stored, most int) Message {
 	m := st.Message
 	v := Message{
-		ID: m.ID, Tenant: a.tenantName(ctx, m.Tenant), Credential: m.Credential, Door: m.Door, Stream: m.Stream, MailFrom: m.Envelope.From.String(),
+		ID: m.ID, Tenant: a.nameOf(ctx, m.Tenant), Credential: m.Credential, Door: m.Door, Stream: m.Stream, MailFrom: m.Envelope.From.String(),
 		From: m.From.String(), Subject: m.Subject, MessageID: m.MessageID, Size: m.Size, Tag: m.Tag, Tags: m.Tags, Metadata: m.Metadata,
 		Accepted: m.Accepted, Expires: m.Expires, Recipients: []Recipient{},
 	}
@@ -73,12 +74,24 @@ func (a *API) show(ctx context.Context, st *spool.Stored, most int) Message {
 	return v
 }
 
-func (a *API) tenantName(ctx context.Context, id mail.TenantID) string {
+// nameOf is the name of a tenant, or its number when it was deleted. It is to
+// be shown, not to be compared: another tenant may be named like that number.
+func (a *API) nameOf(ctx context.Context, id mail.TenantID) string {
 	v, err := a.Directory.View(ctx, id)
 	if err != nil {
-		return strconv.FormatUint(uint64(id), 10) // deleted meanwhile
+		return strconv.FormatUint(uint64(id), 10)
 	}
 	return v.Tenant.Name
+}
+
+// sees tells whether the caller may see what belongs to a tenant. A deleted
+// tenant's things only the admin sees.
+func (a *API) sees(ctx context.Context, c *web.Caller, id mail.TenantID) bool {
+	if c.Admin {
+		return true
+	}
+	v, err := a.Directory.View(ctx, id)
+	return err == nil && c.May(v.Tenant.Name)
 }
 
 // load opens a message that the caller may see.
@@ -87,8 +100,7 @@ func (a *API) load(ctx context.Context, id string) (*spool.Stored, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", tenant.ErrNotFound, err)
 	}
-	c := web.CallerOf(ctx)
-	if !c.Admin && !c.May(a.tenantName(ctx, mid.Tenant())) {
+	if !a.sees(ctx, web.CallerOf(ctx), mid.Tenant()) {
 		return nil, tenant.ErrNotFound
 	}
 	st, err := a.Spool.Load(ctx, mid)
@@ -167,6 +179,9 @@ func (a *API) messages(h huma.API) {
 			if err != nil {
 				return nil, a.problem(err)
 			}
+			if _, err := hex.DecodeString(in.Cursor); err != nil {
+				return nil, a.problem(&tenant.ValidationError{Fields: []tenant.FieldError{{Field: "cursor", Message: "is not one that a list gave"}}})
+			}
 			list, next, err := a.Spool.List(ctx, f, in.Cursor, in.Limit)
 			if err != nil {
 				return nil, a.problem(err)
@@ -220,7 +235,7 @@ func (a *API) messages(h huma.API) {
 				return nil, a.problem(err)
 			}
 			body, err := a.Spool.OpenBody(ctx, st)
-			if errors.Is(err, spool.ErrNotFound) {
+			if errors.Is(err, spool.ErrBodyGone) {
 				err = tenant.ErrNotFound
 			}
 			if err != nil {

@@ -136,8 +136,8 @@ func (a *API) queues(ctx context.Context, name string) ([]Queue, error) {
 		return nil, tenant.ErrNotFound
 	}
 	for _, q := range a.Dispatcher.Queues(ctx) {
-		owner := a.tenantName(ctx, q.Tenant)
-		if !c.May(owner) || name != "" && owner != name {
+		owner := a.nameOf(ctx, q.Tenant)
+		if !a.sees(ctx, c, q.Tenant) || name != "" && owner != name {
 			continue
 		}
 		out = append(out, Queue{owner, q})

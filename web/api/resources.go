@@ -34,7 +34,13 @@ type applyInput struct {
 type refInput struct {
 	Name    string `path:"name"`
 	Tenant  string `query:"tenant" doc:"Owner; needed where several tenants have one of that name. Empty for tenants and platform credentials."`
-	IfMatch string `header:"If-Match"`
+	IfMatch string `header:"If-Match" doc:"Revision that must be there."`
+}
+
+type getInput struct {
+	Name        string `path:"name"`
+	Tenant      string `query:"tenant" doc:"Owner; needed where several tenants have one of that name. Empty for tenants and platform credentials."`
+	IfNoneMatch string `header:"If-None-Match" doc:"Revision that is known already: 304 if it is still the one."`
 }
 
 type listInput struct {
@@ -78,10 +84,13 @@ func (a *API) resources(h huma.API) {
 			})
 		huma.Register(h, huma.Operation{OperationID: "get-" + string(k.kind), Method: http.MethodGet, Path: "/v1/" + k.path + "/{name}", Tags: tags,
 			Summary: "Show a " + string(k.kind), Responses: map[string]*huma.Response{"200": ok["200"]}},
-			func(ctx context.Context, in *refInput) (*resourceOutput, error) {
+			func(ctx context.Context, in *getInput) (*resourceOutput, error) {
 				r, err := a.Directory.Get(ctx, web.CallerOf(ctx).Actor, tenant.Ref{Kind: k.kind, Tenant: in.Tenant, Name: in.Name})
 				if err != nil {
 					return nil, a.problem(err)
+				}
+				if in.IfNoneMatch == etag(r) {
+					return &resourceOutput{Status: http.StatusNotModified, ETag: etag(r)}, nil
 				}
 				return &resourceOutput{Status: http.StatusOK, ETag: etag(r), Body: r}, nil
 			})

@@ -1,16 +1,14 @@
 package api
 
 import (
-	"bytes"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
-	"net/url"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -150,7 +148,7 @@ func (a *API) submit(w http.ResponseWriter, r *http.Request) (relay.Receipt, err
 			defer done()
 		}
 	default:
-		err = mail.Fail(550, mail.Enhanced{5, 6, 1}, mail.OfMessage, mail.ReasonContent, "content type %s is not taken; send application/json or message/rfc822", kind)
+		err = mail.Fail(550, mail.Enhanced{5, 6, 1}, mail.OfMessage, mail.ReasonContent, "content type %q is not taken; send application/json or message/rfc822", kind)
 	}
 	if err != nil {
 		return relay.Receipt{}, err
@@ -166,120 +164,6 @@ func (a *API) submit(w http.ResponseWriter, r *http.Request) (relay.Receipt, err
 	}
 	c := web.CallerOf(r.Context())
 	return a.Intake.Accept(r.Context(), c.Principal, c.Client, s)
-}
-
-// whole takes a message in RFC 5322 form, with the envelope in the query.
-func (a *API) whole(w http.ResponseWriter, r *http.Request) (relay.Submission, error) {
-	s := relay.Submission{Envelope: mail.Envelope{UTF8: true, EightBit: true}}
-	q := r.URL.Query()
-	for _, to := range q["to"] {
-		for one := range strings.SplitSeq(to, ",") {
-			addr, err := mail.ParseAddress(strings.TrimSpace(one))
-			if err != nil {
-				return s, bad("to: %v", err)
-			}
-			s.Recipients = append(s.Recipients, mail.Recipient{Address: addr})
-		}
-	}
-	if len(s.Recipients) == 0 {
-		return s, bad("name the recipients in the query: ?to=address")
-	}
-	if err := hintsFrom(q, &s.Hints); err != nil {
-		return s, err
-	}
-	body := io.Reader(http.MaxBytesReader(w, r.Body, a.MaxSize+a.MaxSize/64)) // bare LF grow to CRLF
-	switch from := strings.TrimSpace(q.Get("from")); from {
-	case "<>":
-	case "":
-		head, addr, err := peekFrom(body)
-		if err != nil {
-			return s, err
-		}
-		s.Envelope.From, body = addr, head
-	default:
-		addr, err := mail.ParseAddress(strings.Trim(from, "<>"))
-		if err != nil {
-			return s, bad("from: %v", err)
-		}
-		s.Envelope.From = addr
-	}
-	s.Write = func(w io.Writer) error {
-		_, err := io.Copy(newCRLF(w), body)
-		return err
-	}
-	return s, nil
-}
-
-func hintsFrom(q url.Values, h *relay.Hints) error {
-	h.Stream, h.Tag, h.Method = q.Get("stream"), q.Get("tag"), mail.Method(q.Get("method"))
-	h.Route = relay.ParseRoute(q.Get("route"))
-	if at := q.Get("send_at"); at != "" {
-		t, err := time.Parse(time.RFC3339, at)
-		if err != nil {
-			return bad("send_at: want a time such as 2027-01-31T08:00:00Z")
-		}
-		h.SendAt = t
-	}
-	return nil
-}
-
-// peekFrom reads as much of the message as holds its header, finds the From
-// address, and gives a reader of the whole again.
-func peekFrom(r io.Reader) (io.Reader, mail.Address, error) {
-	var head bytes.Buffer
-	buf := make([]byte, 4096)
-	for head.Len() <= header.MaxBytes {
-		n, err := r.Read(buf)
-		head.Write(buf[:n])
-		text := bytes.ReplaceAll(head.Bytes(), []byte("\r\n"), []byte("\n"))
-		end := bytes.Index(text, []byte("\n\n"))
-		if end < 0 && err == nil {
-			continue
-		}
-		if err != nil && err != io.EOF {
-			return nil, mail.Address{}, fmt.Errorf("reading the message: %w", err)
-		}
-		if end >= 0 {
-			text = text[:end+2]
-		}
-		h, err := header.Parse(bytes.ReplaceAll(text, []byte("\n"), []byte("\r\n")))
-		if err != nil {
-			return nil, mail.Address{}, err
-		}
-		addr, _, err := header.ParseFrom(h.Get("From"))
-		if err != nil {
-			return nil, addr, bad("the From field must hold exactly one mailbox: %v", err)
-		}
-		return io.MultiReader(&head, r), addr, nil
-	}
-	return nil, mail.Address{}, bad("the header is larger than %d octets", header.MaxBytes)
-}
-
-// parts takes a message in parts. Done gives back the memory it was allowed.
-func (a *API) parts(w http.ResponseWriter, r *http.Request) (s relay.Submission, done func(), err error) {
-	most := a.MaxSize + a.MaxSize/2 // base 64 in JSON
-	need := min(most, max(r.ContentLength, 64<<10)) * 2
-	if r.ContentLength < 0 {
-		need = most
-	}
-	need = min(need, jsonMemory)
-	if err := a.memory.Acquire(r.Context(), need); err != nil {
-		return s, nil, mail.Fail(451, mail.Enhanced{4, 3, 2}, mail.OfUs, mail.ReasonRate, "too many large requests at once; try again in a minute")
-	}
-	done = func() { a.memory.Release(need) }
-	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
-	if err != nil {
-		return s, done, fmt.Errorf("reading the request: %w", err)
-	}
-	var d Draft
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&d); err != nil {
-		return s, done, bad("the request is not what POST /v1/messages takes: %s", strings.TrimPrefix(err.Error(), "json: "))
-	}
-	s, err = d.submission()
-	s.Request = sha256.Sum256(raw)
-	return s, done, err
 }
 
 // submission composes the message.
@@ -343,11 +227,11 @@ func (d *Draft) compose() (*compose.Message, error) {
 			return nil, err
 		}
 	}
-	for k, v := range d.Headers {
-		m.Headers = append(m.Headers, compose.Field{Name: k, Value: v})
+	for _, k := range slices.Sorted(maps.Keys(d.Headers)) {
+		m.Headers = append(m.Headers, compose.Field{Name: k, Value: d.Headers[k]})
 	}
 	for i, at := range d.Attachments {
-		if _, err := base64.StdEncoding.DecodeString(at.Content); err != nil {
+		if _, err := io.Copy(io.Discard, base64.NewDecoder(base64.StdEncoding, strings.NewReader(at.Content))); err != nil {
 			return nil, bad("attachments[%d].content is not base 64", i)
 		}
 		m.Attachments = append(m.Attachments, compose.Attachment{

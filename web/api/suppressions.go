@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/base64"
 	"net/http"
 	"time"
 
@@ -16,7 +17,7 @@ import (
 
 type suppressionInput struct {
 	Tenant  string `query:"tenant"`
-	Stream  string `query:"stream" default:"transactional"`
+	Stream  string `query:"stream" default:"transactional" pattern:"^[a-z0-9][a-z0-9-]*$" maxLength:"40" doc:"In which it must not be mailed."`
 	Address string `path:"address"`
 }
 
@@ -34,7 +35,11 @@ func (a *API) suppressions(h huma.API) {
 			if err != nil {
 				return nil, a.problem(err)
 			}
-			items, next, err := suppress.List(ctx, a.Store, f, in.Cursor, in.Limit)
+			from, err := base64.RawURLEncoding.DecodeString(in.Cursor)
+			if err != nil {
+				return nil, a.problem(&tenant.ValidationError{Fields: []tenant.FieldError{{Field: "cursor", Message: "is not one that a list gave"}}})
+			}
+			items, next, err := suppress.List(ctx, a.Store, f, string(from), in.Limit)
 			if err != nil {
 				return nil, a.problem(err)
 			}
@@ -44,7 +49,7 @@ func (a *API) suppressions(h huma.API) {
 					Next  string           `json:"next,omitempty"`
 				}
 			}{}
-			out.Body.Items, out.Body.Next = append([]suppress.Entry{}, items...), next
+			out.Body.Items, out.Body.Next = append([]suppress.Entry{}, items...), base64.RawURLEncoding.EncodeToString([]byte(next))
 			return out, nil
 		})
 	huma.Register(h, huma.Operation{OperationID: "add-suppression", Method: http.MethodPut, Path: "/v1/suppressions/{address}", Tags: tags, Summary: "Suppress an address in a stream", DefaultStatus: http.StatusNoContent},
