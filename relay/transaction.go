@@ -36,7 +36,6 @@ type transaction struct {
 	warnings     []string
 	tags         []string
 	edits        []mail.Edit
-	route        []mail.UpstreamID
 	methods      []mail.Method
 	counted      map[string]bool // limits that this message counts in already
 	perRecipient []policy.Limit  // named by the sender stage, asked at each RCPT

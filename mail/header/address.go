@@ -29,7 +29,7 @@ func ParseFrom(value string) (addr mail.Address, name string, err error) {
 	case group:
 		return addr, "", errors.New("a group of addresses cannot stand in From; give one mailbox")
 	case p.peek() == ',':
-		return addr, "", errors.New("From names several mailboxes; give one (a comma in a display name must be quoted)")
+		return addr, "", errors.New("there are several mailboxes; give one (a comma in a display name must be quoted)")
 	case p.i < len(p.s):
 		return addr, "", fmt.Errorf("text after the address in From: %.40q", p.s[p.i:])
 	}

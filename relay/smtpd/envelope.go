@@ -179,7 +179,7 @@ func parseRcpt(arg string, utf8Allowed bool) (rcpt mail.Recipient, r *refusal) {
 	}
 	rcpt.Address = to
 	for _, p := range params {
-		ok := p.has
+		var ok bool
 		switch p.key {
 		case "NOTIFY":
 			rcpt.Notify, ok = parseNotify(p.value)

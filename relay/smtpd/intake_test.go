@@ -63,7 +63,10 @@ func (in *fakeIntake) Scram(_ context.Context, _ relay.Client, username string) 
 		return relay.ScramVerifier{}, mail.Fail(535, mail.Enhanced{5, 7, 8}, mail.OfRoute, mail.ReasonAuth, "no such credential")
 	}
 	c, _ := scram.SHA256.NewClient(testUser, testSecret, "")
-	s := c.GetStoredCredentials(scram.KeyFactors{Salt: "salt-of-the-app!", Iters: 4096})
+	s, err := c.GetStoredCredentialsWithError(scram.KeyFactors{Salt: "salt-of-the-app!", Iters: 4096})
+	if err != nil {
+		return relay.ScramVerifier{}, err
+	}
 	return relay.ScramVerifier{Salt: []byte(s.Salt), Iterations: s.Iters, StoredKey: s.StoredKey, ServerKey: s.ServerKey}, nil
 }
 
@@ -87,7 +90,6 @@ func (in *fakeIntake) Begin(_ context.Context, p *relay.Principal, c relay.Clien
 type fakeTx struct {
 	in    *fakeIntake
 	m     taken
-	hash  []byte
 	ended bool
 }
 

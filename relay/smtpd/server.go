@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/pires/go-proxyproto"
@@ -175,12 +176,11 @@ func (srv *Server) accept(ctx context.Context, ln net.Listener, d *door) error {
 	var wait time.Duration
 	for {
 		conn, err := ln.Accept()
-		var ne net.Error
 		switch {
 		case err == nil:
 			wait = 0
 			srv.start(ctx, conn, d)
-		case errors.Is(err, net.ErrClosed) || !errors.As(err, &ne) || !ne.Temporary(): //nolint:staticcheck // EMFILE and ECONNABORTED pass
+		case errors.Is(err, net.ErrClosed) || !passing(err):
 			return err
 		default:
 			wait = min(max(2*wait, 5*time.Millisecond), time.Second)
@@ -188,6 +188,17 @@ func (srv *Server) accept(ctx context.Context, ln net.Listener, d *door) error {
 			time.Sleep(wait)
 		}
 	}
+}
+
+// passing tells of errors of accept that go by: too many open files, or a
+// client that was gone before it was answered.
+func passing(err error) bool {
+	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ECONNABORTED, syscall.ENOBUFS, syscall.ENOMEM, syscall.EINTR} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // start makes room for a session and runs it, or turns the client away.
