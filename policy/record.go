@@ -259,7 +259,7 @@ func (r *record) edit() mail.Edit {
 		if r.has("name") {
 			r.fail("name", "does not go with subject_prefix")
 		}
-		return mail.Edit{Op: mail.EditPrefix, Name: "Subject", Value: r.line("value")}
+		return mail.Edit{Op: mail.EditPrefix, Name: "Subject", Value: r.line("value") + " "}
 	}
 	e := mail.Edit{Name: r.text("name", true)}
 	if !isFieldName(e.Name) {

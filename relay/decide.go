@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"behalf/mail"
@@ -95,18 +96,25 @@ func mayAttach(h header.Header) bool {
 // redirect applies route and method of a decision. Rego may choose among what
 // Go has verified, and name nothing else.
 func (t *transaction) redirect(d policy.Decision, in *method.Input) error {
-	for _, id := range d.Route {
-		if s := t.in.Planner.step(t.view, id); s.Problem != "" {
-			return mail.AsFailure(fmt.Errorf("the policy routes through %s: %s", id, s.Problem))
-		}
-	}
-	if len(d.Route) > 0 {
-		in.Route = in.Route[:0]
-		for _, id := range d.Route {
-			in.Route = append(in.Route, t.in.Planner.step(t.view, id))
-		}
-	}
 	t.methods = d.Methods
+	if len(d.Route) == 0 {
+		return nil
+	}
+	in.Route = in.Route[:0]
+	var problems []string
+	for _, id := range d.Route {
+		if s := t.in.Planner.step(t.view, id); s.Problem == "" {
+			in.Route = append(in.Route, s)
+		} else {
+			problems = append(problems, s.Problem)
+		}
+	}
+	if len(problems) > 0 {
+		t.in.o.Log.Warn("the policy routes through what is not there", "tenant", t.view.Tenant.Name, "rules", d.Rules, "problems", problems)
+	}
+	if len(in.Route) == 0 {
+		return fmt.Errorf("the policy leaves tenant %s no way out: %s", t.view.Tenant.Name, strings.Join(problems, "; "))
+	}
 	return nil
 }
 
