@@ -110,7 +110,7 @@ limit contains {"rule": "l", "key": ["tenant", 7], "count": "bytes", "rate": 2.5
 		fmt.Sprint(d.Tags):    "[size-7]",
 		fmt.Sprint(d.Route):   "[connection:office platform mx]",
 		fmt.Sprint(d.Methods): "[domain name]",
-		fmt.Sprint(d.Edits):   "[{1 X-Mailer } {2 X-Team emea} {4 Subject [test]}]",
+		fmt.Sprint(d.Edits):   "[{1 X-Mailer } {2 X-Team emea} {4 Subject [test] }]",
 		fmt.Sprint(d.Limits):  "[{p.rego:l [tenant 7] bytes 2.5 168h0m0s 2 pace 30m0s}]",
 	} {
 		if !equalUnordered(got, want) {
