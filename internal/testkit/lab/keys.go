@@ -1,9 +1,7 @@
 package lab
 
 import (
-	"crypto/ecdsa"
 	"crypto/ed25519"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/tls"
@@ -14,6 +12,7 @@ import (
 	"math/big"
 	"net"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 )
@@ -64,10 +63,13 @@ type Certificate struct {
 	Config            *tls.Config // of a server that shows it
 }
 
+// serverKey is one for all certificates, as making one takes long.
+var serverKey = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
+
 // NewCertificate makes a certificate for names and addresses.
 func NewCertificate(t testing.TB, names ...string) Certificate {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	key, err := serverKey() // RSA, which every server can use
 	if err != nil {
 		t.Fatal(err)
 	}
