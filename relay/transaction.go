@@ -10,6 +10,7 @@ import (
 	"behalf/policy"
 	"behalf/spool"
 	"behalf/tenant"
+	"behalf/tenant/method"
 )
 
 // transaction is one message on its way from a door to the spool.
@@ -25,6 +26,7 @@ type transaction struct {
 	now      time.Time
 
 	recipients []mail.Recipient
+	fates      []fateOfOne     // of each recipient, besides that of the whole message
 	seen       map[string]bool // keys of recipients
 	asked      int             // recipients that the policy has ruled on
 
@@ -36,12 +38,14 @@ type transaction struct {
 	warnings     []string
 	tags         []string
 	edits        []mail.Edit
-	methods      []mail.Method
-	counted      map[string]bool // limits that this message counts in already
-	perRecipient []policy.Limit  // named by the sender stage, asked at each RCPT
-	perByte      []policy.Limit  // asked once the size is known
+	choice       method.Result    // of the tenant's own route and methods
+	redirected   bool             // the policy says otherwise
+	counted      map[string]int64 // what each limit has counted of this message so far
+	perRecipient []policy.Limit   // named by the sender stage, asked at each RCPT
+	perByte      []policy.Limit   // asked once the size is known
 	reservations []*limit.Reservation
-	firstTime    int
+	firstTime    int           // recipients that the tenant has not mailed of late
+	used         *policy.Usage // before this message
 	done         bool
 }
 
@@ -65,13 +69,14 @@ func (t *transaction) Recipient(ctx context.Context, r mail.Recipient) error {
 		return mail.Fail(452, mail.Enhanced{4, 5, 3}, mail.OfRecipient, mail.ReasonPolicy, "too many recipients; send at most %d in one transaction", t.in.o.MaxRecipients)
 	}
 	r.State = mail.Queued
+	var fate fateOfOne
 	if t.view != nil {
-		if err := t.askRecipient(ctx, &r); err != nil {
+		if err := t.askRecipient(ctx, r.Address, &fate); err != nil {
 			return err
 		}
 	}
 	t.seen[r.Address.Key()] = true
-	t.recipients = append(t.recipients, r)
+	t.recipients, t.fates = append(t.recipients, r), append(t.fates, fate)
 	if t.view != nil {
 		t.asked = len(t.recipients)
 	}
@@ -128,7 +133,7 @@ func (t *transaction) end(kept bool) {
 func (t *transaction) nameTenant(ctx context.Context, name string) error {
 	c := t.p.credential
 	if t.view != nil {
-		if c.Scope == tenant.ScopePlatform && t.view.Tenant.Name != name {
+		if t.view.Tenant.Name != name {
 			return notYours(c, name)
 		}
 		return nil

@@ -28,8 +28,8 @@ var operations = [...]operation{
 
 // Reasoned says why, for the timeline.
 type Reasoned struct {
-	Reason string    `json:"reason,omitempty" maxLength:"500"`
-	Until  time.Time `json:"release_at,omitzero" doc:"hold: released by itself at this time."`
+	Reason    string    `json:"reason,omitempty" maxLength:"500"`
+	ReleaseAt time.Time `json:"release_at,omitzero" doc:"hold: released by itself at this time."`
 }
 
 type changedOutput struct {
@@ -114,7 +114,7 @@ func (a *API) change(ctx context.Context, op operation, sel dispatch.Selection, 
 	if why == nil {
 		why = &Reasoned{}
 	}
-	n, err := op.do(a.Dispatcher, ctx, sel, dispatch.Op{Actor: web.CallerOf(ctx).Name, Reason: why.Reason, Until: why.Until})
+	n, err := op.do(a.Dispatcher, ctx, sel, dispatch.Op{Actor: web.CallerOf(ctx).Name, Reason: why.Reason, Until: why.ReleaseAt})
 	if err != nil {
 		return nil, a.problem(err)
 	}
