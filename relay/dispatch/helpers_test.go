@@ -215,12 +215,19 @@ func (w *world) wantEvents(id mail.ID, types ...mail.EventType) {
 	}
 }
 
-// triedBy lists the attempts that reached a way out.
+// atOnce is how many jobs a way out had at once, at most.
+func (w *world) atOnce(u mail.UpstreamID) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.most[string(u)]
+}
+
+// triedBy lists the attempts that reached a way out, or any if u is empty.
 func (w *world) triedBy(u mail.UpstreamID) (out []try) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, t := range w.tries {
-		if t.up == u {
+		if u == "" || t.up == u {
 			out = append(out, t)
 		}
 	}
@@ -275,7 +282,9 @@ func (p *out) Deliver(ctx context.Context, j *upstream.Job) []upstream.Result {
 	w := (*world)(p)
 	u := j.Hop.Upstream
 	w.enter(j)
+	w.mu.Lock()
 	f := w.ways[u]
+	w.mu.Unlock()
 	var panicked any
 	rs := make([]upstream.Result, 0, len(j.To))
 	func() {

@@ -144,6 +144,10 @@ func (d *Dispatcher) pick(j *job, now time.Time) bool {
 // closed site are put by instead.
 func (d *Dispatcher) pickChunk(j *job, chunk int, now time.Time) (rest bool) {
 	m := j.m
+	most := maxTargets
+	if m.st.Message.Unsubscribe {
+		most = 1 // its fields differ from recipient to recipient
+	}
 	for i := chunk * chunkSize; i < min(len(m.rcpts), (chunk+1)*chunkSize); i++ {
 		r := &m.rcpts[i]
 		here, due := dueAt(r, j.lane, now)
@@ -167,7 +171,7 @@ func (d *Dispatcher) pickChunk(j *job, chunk int, now time.Time) (rest bool) {
 		if len(j.idx) == 0 {
 			j.kind = kind
 		}
-		if kind != j.kind || len(j.idx) > 0 && r.Wish != j.rcpts[0].Wish || len(j.idx) >= maxTargets {
+		if kind != j.kind || len(j.idx) > 0 && r.Wish != j.rcpts[0].Wish || len(j.idx) >= most {
 			rest = true
 			continue
 		}
@@ -217,7 +221,7 @@ func (d *Dispatcher) hasOtherWay(m *mail.Message, r *mail.Recipient) bool {
 			continue // the way goes on to the next, and from the last to the first
 		}
 		k := spool.Queue{Lane: mail.LaneFor(m.Wishes[i].Upstream, r.Address.Domain, m.Stream), Tenant: m.Tenant}
-		s := d.sites[""]
+		var s *site
 		if key, ok := siteKey(k); ok {
 			s = d.sites[key]
 		} else if q := d.queues[k]; q != nil {

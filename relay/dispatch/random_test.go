@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"strconv"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,34 +20,41 @@ import (
 // one final state, by the rules. That no recipient is tried twice at once is
 // checked at each attempt.
 func TestRandom(t *testing.T) {
-	seeds := 4
-	if testing.Short() {
-		seeds = 3
+	seeds := 3
+	if n, err := strconv.Atoi(os.Getenv("DISPATCH_SEEDS")); err == nil {
+		seeds = n // for a long look
 	}
 	for seed := range seeds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { synctest.Test(t, func(t *testing.T) { random(t, uint64(seed)) }) })
 	}
 }
 
-// chaos is one run of TestRandom. Its generator is used under w.mu by the ways
-// out and otherwise by the test's goroutine.
+// chaos is one run of TestRandom.
 type chaos struct {
 	*world
-	r   *rand.Rand
-	ids []mail.ID
+	dice sync.Mutex
+	r    *rand.Rand
+	ids  []mail.ID
+}
+
+// roll gives a number from 0 to n-1.
+func (c *chaos) roll(n int) int {
+	c.dice.Lock()
+	defer c.dice.Unlock()
+	return c.r.IntN(n)
 }
 
 func random(t *testing.T, seed uint64) {
 	c := &chaos{r: rand.New(rand.NewPCG(seed, 1))}
-	c.world = newWorld(t, Options{Workers: 1 + c.r.IntN(20), Heads: 1 + c.r.IntN(200), Young: int64(c.r.IntN(200_000)), WindowMax: 1 + c.r.IntN(10)})
+	c.world = newWorld(t, Options{Workers: 1 + c.roll(20), Heads: 1 + c.roll(200), Young: int64(c.roll(200_000)), WindowMax: 1 + c.roll(10)})
 	c.sites = map[string]string{"a.example": "one", "b.example": "one"}
 	for _, u := range ups(office, mx, platform) {
 		c.way(u, c.whim)
 	}
 	c.run()
-	for range 150 {
+	for range 80 {
 		c.act()
-		time.Sleep(time.Duration(c.r.IntN(20_000)) * time.Millisecond)
+		time.Sleep(time.Duration(c.roll(20_000)) * time.Millisecond)
 	}
 	for _, u := range ups(office, mx, platform) {
 		c.way(u, fine)
@@ -57,9 +67,7 @@ func random(t *testing.T, seed uint64) {
 
 // whim is a way out that does anything.
 func (c *chaos) whim(ctx context.Context, j *job1, to target) result {
-	c.mu.Lock()
-	n, wait := c.r.IntN(100), time.Duration(c.r.IntN(20_000))*time.Millisecond
-	c.mu.Unlock()
+	n, wait := c.roll(100), time.Duration(c.roll(20_000))*time.Millisecond
 	if n%3 == 0 {
 		takes(wait)(ctx, j, to)
 	}
@@ -79,17 +87,15 @@ func (c *chaos) act() {
 	defer cancel()
 	some := func() Selection {
 		var sel Selection
-		for range c.r.IntN(10) {
-			sel.IDs = append(sel.IDs, c.ids[c.r.IntN(len(c.ids))])
+		for range c.roll(10) {
+			sel.IDs = append(sel.IDs, c.ids[c.roll(len(c.ids))])
 		}
 		return sel
 	}
-	c.mu.Lock()
-	what := c.r.IntN(20)
+	what := c.roll(20)
 	if len(c.ids) == 0 {
 		what = 19
 	}
-	c.mu.Unlock()
 	switch what {
 	case 0:
 		c.d.Hold(ctx, some(), alice)
@@ -100,7 +106,7 @@ func (c *chaos) act() {
 	case 3:
 		c.d.Retry(ctx, some(), alice)
 	case 4:
-		tenant := mail.TenantID(c.r.IntN(4))
+		tenant := mail.TenantID(c.roll(4))
 		op := alice
 		op.Until = time.Now().Add(time.Minute)
 		c.d.Hold(ctx, Selection{Filter: &spool.Filter{Tenant: &tenant}}, op)
@@ -109,24 +115,25 @@ func (c *chaos) act() {
 	case 6:
 		c.restart()
 	default:
-		for range 1 + c.r.IntN(10) {
+		for range 1 + c.roll(10) {
 			c.submit()
 		}
 	}
 }
 
 func (c *chaos) submit() {
-	c.mu.Lock()
 	var to []string
-	for range 1 + c.r.IntN(5)*c.r.IntN(30) {
-		to = append(to, fmt.Sprintf("u%d@%c.example", c.r.IntN(1000), 'a'+c.r.IntN(4)))
+	for range 1 + c.roll(5)*c.roll(30) {
+		to = append(to, fmt.Sprintf("u%d@%c.example", c.roll(1000), 'a'+c.roll(4)))
 	}
 	ways := ups(office, mx, platform)
-	c.r.Shuffle(len(ways), func(i, j int) { ways[i], ways[j] = ways[j], ways[i] })
-	tenant, bulk, life := mail.TenantID(c.r.IntN(4)), c.r.IntN(3) == 0, time.Duration(30+c.r.IntN(120))*time.Minute
-	ways = ways[:1+c.r.IntN(3)]
-	lost := c.r.IntN(10) == 0
-	c.mu.Unlock()
+	for i := range ways {
+		j := c.roll(i + 1)
+		ways[i], ways[j] = ways[j], ways[i]
+	}
+	tenant, bulk, life := mail.TenantID(c.roll(4)), c.roll(3) == 0, time.Duration(30+c.roll(120))*time.Minute
+	ways = ways[:1+c.roll(3)]
+	lost := c.roll(10) == 0
 	st := c.putAs(tenant, ways, to, func(m *mail.Message, _ []mail.Recipient) {
 		m.Expires = m.Accepted.Add(life)
 		if bulk {
@@ -143,7 +150,7 @@ func (c *chaos) submit() {
 
 func (c *chaos) verify() {
 	ok := map[who]int{}
-	for _, t := range c.tries {
+	for _, t := range c.triedBy("") {
 		if t.ok {
 			ok[t.who]++
 		}
@@ -176,5 +183,5 @@ func (c *chaos) verify() {
 			}
 		}
 	}
-	c.t.Logf("%d messages, %d attempts: %v", len(c.ids), len(c.tries), count)
+	c.t.Logf("%d messages, %d attempts: %v", len(c.ids), len(c.triedBy("")), count)
 }
