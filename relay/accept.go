@@ -53,7 +53,7 @@ func (t *transaction) accept(ctx context.Context) (Receipt, error) {
 	m.Front = front(t.in.o.Hostname, m, h, t.client.TLS != "")
 	st, err := t.in.Spool.Put(ctx, t.body(), m, t.recipients, t.acceptance(choice), t.extra(m))
 	if err != nil {
-		return t.notPut(err)
+		return t.notPut(ctx, err)
 	}
 	t.learn(ctx, m)
 	t.in.Offer(st)
@@ -110,11 +110,21 @@ func (t *transaction) readHints(ctx context.Context, h header.Header) error {
 		return err
 	}
 	for ; t.asked < len(t.recipients); t.asked++ {
-		if err := t.askRecipient(ctx, &t.recipients[t.asked]); err != nil {
-			return err
+		a := t.recipients[t.asked].Address
+		if err := t.askRecipient(ctx, a, &t.fates[t.asked]); err != nil {
+			return about(a, err)
 		}
 	}
 	return nil
+}
+
+// about says which recipient a refusal of the whole message is about.
+func about(a mail.Address, err error) error {
+	f := *mail.AsFailure(err)
+	if f.Scope != mail.OfUs {
+		f.Text = a.String() + ": " + f.Text
+	}
+	return &f
 }
 
 // message is the facts of the message, as they will be kept.
@@ -170,18 +180,19 @@ func (t *transaction) choose(m *mail.Message, in *method.Input) (method.Result, 
 			return method.Result{}, mail.Fail(550, mail.Enhanced{5, 7, 1}, mail.OfMessage, mail.ReasonUpstreamAbsent, "the route asked for cannot be used: %s", s.Problem)
 		}
 	}
-	if len(t.methods) > 0 {
-		in.Methods = t.methods
-	}
 	in.Asked = t.hints.Method
-	res := method.Choose(in)
+	res := t.choice
+	if t.redirected || in.Asked != "" {
+		res = method.Choose(in)
+	}
 	if res.Err != nil {
 		return res, res.Err
 	}
 	m.Wishes = res.Wishes
 	m.Verp = m.Size <= wholeAbove || len(t.recipients) == 1
 	for _, w := range res.Wishes {
-		if c, ok := t.view.Connection(strings.TrimPrefix(string(w.Upstream), mail.ConnectionPrefix)); ok && c.Verp == "message" {
+		name, _ := strings.CutPrefix(string(w.Upstream), mail.ConnectionPrefix)
+		if c, ok := t.view.Connection(name); ok && w.Upstream == mail.UpstreamID(mail.ConnectionPrefix+name) && c.Verp == "message" {
 			m.Verp = false
 		}
 	}
@@ -195,25 +206,22 @@ const wholeAbove = 1 << 20
 // schedule puts the outcome of policy and limits on the message and its
 // recipients.
 func (t *transaction) schedule(m *mail.Message) {
-	if t.fate.notBefore.After(m.NotBefore) {
-		m.NotBefore = t.fate.notBefore
-	}
-	if m.NotBefore.Before(t.now) {
-		m.NotBefore = t.now
-	}
-	m.Expires = m.NotBefore.Add(t.in.o.MaxAge)
+	m.NotBefore = later(later(t.now, m.NotBefore), t.fate.notBefore)
 	m.Tags = t.tags
+	last := m.NotBefore
 	for i := range t.recipients {
 		r := &t.recipients[i]
 		if r.State.Final() {
 			continue
 		}
 		r.Lane = mail.LaneFor(m.Wishes[0].Upstream, r.Address.Domain, m.Stream)
-		if r.State == mail.Queued && r.Next.Before(m.NotBefore) {
-			r.Next = m.NotBefore
-		}
-		t.fate.apply(r, t.now)
+		r.Next = m.NotBefore
+		t.fates[i].add(t.fate)
+		t.fates[i].apply(r, t.now)
+		last = later(last, r.Next)
 	}
+	// What must wait has its whole life still before it afterwards.
+	m.Expires = last.Add(t.in.o.MaxAge)
 }
 
 // ownsAddress tells whether the tenant may name a as Sender.
@@ -233,7 +241,7 @@ func (t *transaction) acceptance(res method.Result) *mail.Acceptance {
 
 // extra is what else is written in the transaction of acceptance.
 func (t *transaction) extra(m *mail.Message) func(kv.Writer) error {
-	learn := t.policy.Needs().FirstTime || t.policy.Needs().Usage
+	learn := t.countsFirst()
 	if t.hints.IdempotencyKey == "" && !learn {
 		return nil
 	}
@@ -254,10 +262,10 @@ func (t *transaction) extra(m *mail.Message) func(kv.Writer) error {
 
 // notPut explains why the message was not kept: a submission with the same
 // idempotency key came first, or it is our trouble.
-func (t *transaction) notPut(err error) (Receipt, error) {
+func (t *transaction) notPut(ctx context.Context, err error) (Receipt, error) {
 	var twice *spool.ErrRepeated
 	if errors.As(err, &twice) {
-		return t.repeat(twice.ID, twice.Hash)
+		return t.repeat(ctx, twice.ID, twice.Hash)
 	}
 	if errors.Is(err, kv.ErrTooBig) {
 		return Receipt{}, mail.Fail(452, mail.Enhanced{4, 5, 3}, mail.OfMessage, mail.ReasonPolicy, "too many recipients for one message; split it")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,41 +23,50 @@ func (t *transaction) askSender(ctx context.Context) error {
 		return err
 	}
 	d, err := t.policy.Sender(ctx, &in)
-	return t.rule(stageSender, d, err, nil)
+	return t.rule(policy.PackageSender, d, err, &t.fate)
 }
 
-// askRecipient asks the recipient stage about r, which may come out held or
-// paced. A refusal concerns r alone.
-func (t *transaction) askRecipient(ctx context.Context, r *mail.Recipient) error {
+// askRecipient asks the recipient stage about one recipient. A refusal, and
+// what is decided about its fate, concern that recipient alone.
+func (t *transaction) askRecipient(ctx context.Context, a mail.Address, fate *fateOfOne) error {
 	sender, err := t.senderInput(ctx)
 	if err != nil {
 		return err
 	}
 	in := policy.RecipientInput{SenderInput: sender}
-	in.Recipient = policy.Recipient{Address: r.Address.String(), Domain: r.Address.Domain, Site: siteOf(r.Address.Domain)}
-	needs := t.policy.Needs()
-	if needs.FirstTime || needs.Usage || needs.CredentialUsage {
-		first, err := t.in.Known.FirstTime(ctx, t.view.Tenant.ID, r.Address)
-		if err != nil {
+	in.Recipient = policy.Recipient{Address: a.String(), Domain: a.Domain, Site: siteOf(a.Domain)}
+	if t.countsFirst() {
+		if in.Recipient.FirstTime, err = t.in.Known.FirstTime(ctx, t.view.Tenant.ID, a); err != nil {
 			return fmt.Errorf("looking up a known recipient: %w", err)
 		}
-		if in.Recipient.FirstTime = first; first {
-			t.firstTime++
-		}
 	}
-	if needs.Suppressed {
-		if in.Recipient.Suppressed, err = t.suppressed(ctx, r.Address); err != nil {
+	if t.policy.Needs().Suppressed {
+		if in.Recipient.Suppressed, err = t.suppressed(ctx, a); err != nil {
 			return fmt.Errorf("looking up a suppression: %w", err)
 		}
 	}
 	d, err := t.policy.Recipient(ctx, &in)
-	return t.rule(stageRecipient, d, err, r)
+	if err := t.rule(policy.PackageRecipient, d, err, fate); err != nil {
+		return err
+	}
+	if in.Recipient.FirstTime {
+		t.firstTime++
+	}
+	return nil
+}
+
+// countsFirst tells whether the policy asks who is mailed for the first time,
+// or how many were.
+func (t *transaction) countsFirst() bool {
+	needs := t.policy.Needs()
+	return needs.FirstTime || needs.Usage || needs.CredentialUsage
 }
 
 // askMessage asks the message stage and takes over what it says of route,
 // methods and header, as far as the tenant has what it names.
 func (t *transaction) askMessage(ctx context.Context, m *mail.Message, h header.Header, in *method.Input) error {
 	trial := method.Choose(in)
+	t.choice = trial
 	sender, err := t.senderInput(ctx)
 	if err != nil {
 		return err
@@ -80,7 +90,7 @@ func (t *transaction) askMessage(ctx context.Context, m *mail.Message, h header.
 		q.Message.URLHosts = parts.URLHosts
 	}
 	d, err := t.policy.Message(ctx, &q)
-	if err := t.rule(stageMessage, d, err, nil); err != nil {
+	if err := t.rule(policy.PackageMessage, d, err, &t.fate); err != nil {
 		return err
 	}
 	return t.redirect(d, in)
@@ -96,10 +106,17 @@ func mayAttach(h header.Header) bool {
 // redirect applies route and method of a decision. Rego may choose among what
 // Go has verified, and name nothing else.
 func (t *transaction) redirect(d policy.Decision, in *method.Input) error {
-	t.methods = d.Methods
+	if len(d.Methods) > 0 {
+		own := slices.DeleteFunc(slices.Clone(d.Methods), func(m mail.Method) bool { return !slices.Contains(in.Methods, m) })
+		if len(own) == 0 {
+			return t.impossible(d, fmt.Sprintf("the tenant uses none of the methods %v", d.Methods))
+		}
+		in.Methods, t.redirected = own, true
+	}
 	if len(d.Route) == 0 {
 		return nil
 	}
+	t.redirected = true
 	in.Route = in.Route[:0]
 	var problems []string
 	for _, id := range d.Route {
@@ -113,56 +130,83 @@ func (t *transaction) redirect(d policy.Decision, in *method.Input) error {
 		t.in.o.Log.Warn("the policy routes through what is not there", "tenant", t.view.Tenant.Name, "rules", d.Rules, "problems", problems)
 	}
 	if len(in.Route) == 0 {
-		return fmt.Errorf("the policy leaves tenant %s no way out: %s", t.view.Tenant.Name, strings.Join(problems, "; "))
+		return t.impossible(d, strings.Join(problems, "; "))
 	}
 	return nil
 }
 
+// impossible is a policy that asks for what the tenant does not have: an error
+// of the policy, and so a matter for its author.
+func (t *transaction) impossible(d policy.Decision, why string) error {
+	t.in.o.Log.Error("the policy leaves no way out", "tenant", t.view.Tenant.Name, "rules", d.Rules, "problem", why)
+	return &mail.Failure{Code: 451, Enhanced: mail.Enhanced{4, 3, 0}, Scope: mail.OfUs, Reason: mail.ReasonInternal,
+		Text: "the policy leaves no way out for this message; its author has to correct it", Err: fmt.Errorf("rules %v: %s", d.Rules, why)}
+}
+
 // rule takes a decision over: a refusal ends the command or the recipient, a
 // limit that is reached does what its rule says, and the rest is remembered
-// until the message is there. What was decided about one recipient concerns r
-// alone; a nil r is the whole message. An engine error is never an acceptance.
-func (t *transaction) rule(pkg string, d policy.Decision, err error, r *mail.Recipient) error {
+// until the message is there. Fate is that of the message, or of the recipient
+// asked about. An engine error is never an acceptance.
+func (t *transaction) rule(pkg string, d policy.Decision, err error, fate *fateOfOne) error {
 	if err != nil {
 		t.in.o.Log.Error("policy could not decide", "package", pkg, "tenant", t.view.Tenant.Name, "err", err)
 		return &mail.Failure{Code: 451, Enhanced: mail.Enhanced{4, 3, 0}, Scope: mail.OfUs, Reason: mail.ReasonInternal, Err: err,
 			Text: "the policy could not be asked; try again in a few minutes"}
 	}
 	if len(d.Rules) > 0 || d.Action != policy.Accept {
-		t.rulings = append(t.rulings, d.Ruling(pkg))
+		t.rulings = addRuling(t.rulings, d.Ruling(pkg))
 	}
-	t.warnings = append(t.warnings, d.Warnings...)
-	t.tags = append(t.tags, d.Tags...)
-	t.edits = append(t.edits, d.Edits...)
 	if f := d.Failure(); f != nil {
 		return f
 	}
-	fate := &t.fate
-	if r != nil {
-		fate = &fateOfOne{}
-	}
-	fate.take(d)
 	if err := t.reserve(pkg, d.Limits, fate); err != nil {
 		return err
 	}
-	if r != nil {
-		fate.apply(r, t.now)
-	}
+	fate.take(d)
+	t.warnings = addNew(t.warnings, d.Warnings)
+	t.tags = addNew(t.tags, d.Tags)
+	t.edits = addNew(t.edits, d.Edits)
 	return nil
+}
+
+// addNew appends what is not there yet: a rule that says the same of each
+// recipient has said it once.
+func addNew[T comparable](list, more []T) []T {
+	for _, x := range more {
+		if !slices.Contains(list, x) {
+			list = append(list, x)
+		}
+	}
+	return list
+}
+
+// maxRulings bounds what the first event of a message tells of the policy.
+const maxRulings = 50
+
+// addRuling appends a ruling unless its like is there already, as it is from
+// the second recipient on.
+func addRuling(rulings []mail.Ruling, r mail.Ruling) []mail.Ruling {
+	same := func(o mail.Ruling) bool {
+		return o.Package == r.Package && o.Decision == r.Decision && o.Detail == r.Detail && slices.Equal(o.Rules, r.Rules)
+	}
+	if len(rulings) >= maxRulings || slices.ContainsFunc(rulings, same) {
+		return rulings
+	}
+	return append(rulings, r)
 }
 
 // senderInput is what every stage sees.
 func (t *transaction) senderInput(ctx context.Context) (policy.SenderInput, error) {
-	v := t.view
+	who := t.shown()
 	stream := t.hints.Stream
 	if stream == "" {
 		stream = mail.StreamTransactional
 	}
 	in := policy.SenderInput{
 		Time:       t.now.UnixNano(),
-		Session:    &policy.Session{Addr: t.client.Addr.Addr().String(), Helo: t.client.Helo, TLS: t.client.TLS, Door: t.client.Door},
-		Tenant:     tenantInput(v),
-		Credential: &policy.Credential{Username: t.p.credential.Username, Scope: t.p.credential.Scope},
+		Session:    who.session,
+		Tenant:     who.tenant,
+		Credential: who.credential,
 		Stream:     stream,
 		Envelope: policy.Envelope{
 			From: t.envelope.From.String(), FromDomain: t.envelope.From.Domain, Size: t.declared, Recipients: len(t.recipients),
@@ -176,6 +220,30 @@ func (t *transaction) senderInput(ctx context.Context) (policy.SenderInput, erro
 		}
 	}
 	return in, nil
+}
+
+// shown is what policies see of who sends. The engine keeps what it made of
+// these values inside them, so a principal keeps them as long as they hold.
+type shown struct {
+	client Client
+	view   *tenant.View
+
+	session    *policy.Session
+	tenant     *policy.Tenant
+	credential *policy.Credential
+}
+
+func (t *transaction) shown() *shown {
+	s := t.p.shown.Load()
+	if s == nil || s.client != t.client || s.view != t.view {
+		s = &shown{client: t.client, view: t.view,
+			session:    &policy.Session{Addr: t.client.Addr.Addr().String(), Helo: t.client.Helo, TLS: t.client.TLS, Door: t.client.Door},
+			tenant:     tenantInput(t.view),
+			credential: &policy.Credential{Username: t.p.credential.Username, Scope: t.p.credential.Scope},
+		}
+		t.p.shown.Store(s)
+	}
+	return s
 }
 
 func tenantInput(v *tenant.View) *policy.Tenant {

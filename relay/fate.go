@@ -9,7 +9,8 @@ import (
 
 // fateOfOne is what policy and limits decided short of a refusal, about a
 // message or about one of its recipients: to go at once, later, when released,
-// or not at all.
+// or not at all. It is put on a recipient only when everything is known, so
+// that the strongest word of all counts and not the first.
 type fateOfOne struct {
 	action    policy.Action
 	reason    string    // of a hold or discard
@@ -19,52 +20,76 @@ type fateOfOne struct {
 
 // take adds a decision; the stronger action wins.
 func (f *fateOfOne) take(d policy.Decision) {
+	f.pace(d.Until)
 	switch d.Action {
 	case policy.Hold:
 		f.hold(d.Reason, d.ReleaseAt)
-	case policy.Pace:
-		f.pace(d.Until)
 	case policy.Discard:
-		f.action, f.reason = policy.Discard, d.Reason
+		f.discard(d.Reason)
+	}
+}
+
+// add puts what was decided elsewhere on top.
+func (f *fateOfOne) add(g fateOfOne) {
+	f.pace(g.notBefore)
+	switch g.action {
+	case policy.Hold:
+		f.hold(g.reason, g.releaseAt)
+	case policy.Discard:
+		f.discard(g.reason)
+	}
+}
+
+func (f *fateOfOne) discard(reason string) {
+	if f.action < policy.Discard {
+		f.action, f.reason = policy.Discard, reason
 	}
 }
 
 // hold keeps it until the latest of all times given, and without end if one of
 // the holds has none.
 func (f *fateOfOne) hold(reason string, until time.Time) {
-	if f.action > policy.Hold {
-		return
-	}
 	switch {
+	case f.action > policy.Hold:
+		return
 	case f.action < policy.Hold:
-		f.releaseAt = until
-	case f.releaseAt.IsZero() || until.IsZero():
-		f.releaseAt = time.Time{}
-	case until.After(f.releaseAt):
-		f.releaseAt = until
+		f.action, f.reason, f.releaseAt = policy.Hold, reason, until
+	case f.releaseAt.IsZero():
+	case until.IsZero() || until.After(f.releaseAt):
+		f.reason, f.releaseAt = reason, until
 	}
-	f.action, f.reason = policy.Hold, reason
 }
 
-// pace delays it.
+// pace delays it; the zero time does not.
 func (f *fateOfOne) pace(until time.Time) {
+	if until.IsZero() {
+		return
+	}
 	f.action = max(f.action, policy.Pace)
 	if until.After(f.notBefore) {
 		f.notBefore = until
 	}
 }
 
-// apply puts it on a recipient that is still queued.
+// apply puts it on a recipient that is queued. A hold that ends by itself does
+// not end before the time that the recipient must wait for anyway.
 func (f *fateOfOne) apply(r *mail.Recipient, now time.Time) {
-	if f.notBefore.After(r.Next) {
-		r.Next = f.notBefore
-	}
+	r.Next = later(r.Next, f.notBefore)
 	switch f.action {
 	case policy.Discard:
 		*r = r.End(mail.Discarded, f.reason, now)
 	case policy.Hold:
-		if r.State == mail.Queued {
-			*r = r.Hold(f.reason, f.releaseAt)
+		until := f.releaseAt
+		if !until.IsZero() {
+			until = later(until, r.Next)
 		}
+		*r = r.Hold(f.reason, until)
 	}
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }

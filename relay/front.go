@@ -22,18 +22,21 @@ const (
 // HELO: who sent the message is the tenant's business, and receivers would
 // judge the mail by an app server's address.
 func received(hostname string, m *mail.Message, tls bool) string {
-	with := "HTTP"
-	if m.Door == mail.DoorSMTP {
-		with = "ESMTP"
+	with := ""
+	switch m.Door {
+	case mail.DoorHTTP:
+		with = " with HTTP"
+	case mail.DoorSMTP:
+		with = " with ESMTP"
 		if m.Envelope.UTF8 {
-			with = "UTF8SMTP" // RFC 6531, section 4.3
+			with = " with UTF8SMTP" // RFC 6531, section 4.3
 		}
 		if tls {
 			with += "S"
 		}
 		with += "A"
 	}
-	return "Received: by " + hostname + " (Behalf) with " + with + " id " + m.ID.String() + ";\r\n\t" + header.FormatDate(m.Accepted) + "\r\n"
+	return "Received: by " + hostname + " (Behalf)" + with + " id " + m.ID.String() + ";\r\n\t" + header.FormatDate(m.Accepted) + "\r\n"
 }
 
 // looping tells whether a message has passed too often, through us or at all.

@@ -3,9 +3,11 @@ package relay
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"slices"
 
 	"behalf/mail"
+	"behalf/spool"
 )
 
 // requestHash tells one request from another under the same idempotency key.
@@ -39,15 +41,25 @@ func (t *transaction) repeated(ctx context.Context) (Receipt, bool, error) {
 	if err != nil || !found {
 		return Receipt{}, false, err
 	}
-	r, err := t.repeat(id, hash)
+	r, err := t.repeat(ctx, id, hash)
 	return r, true, err
 }
 
 // repeat answers a submission whose key is taken.
-func (t *transaction) repeat(id mail.ID, hash [32]byte) (Receipt, error) {
+func (t *transaction) repeat(ctx context.Context, id mail.ID, hash [32]byte) (Receipt, error) {
 	if hash != t.requestHash() {
 		return Receipt{}, mail.Fail(550, mail.Enhanced{5, 5, 4}, mail.OfMessage, mail.ReasonRejected,
 			"the idempotency key was used for another message (%s) within 24 hours; take a new key for a new message", id)
 	}
-	return Receipt{ID: id, Repeated: true}, nil
+	r := Receipt{ID: id, Repeated: true}
+	st, err := t.in.Spool.Load(ctx, id)
+	switch {
+	case errors.Is(err, spool.ErrNotFound): // purged meanwhile
+		return r, nil
+	case err != nil:
+		return Receipt{}, err
+	}
+	r.MessageID = st.Message.MessageID
+	st.Release()
+	return r, nil
 }

@@ -31,10 +31,10 @@ type Parts struct {
 // Options of an Intake.
 type Options struct {
 	Hostname      string
-	MaxSize       int64         // octets of a message
-	MaxRecipients int           // of one transaction
-	MaxAge        time.Duration // life of a message
-	Log           *slog.Logger
+	MaxSize       int64         // octets of a message; default 35 MiB
+	MaxRecipients int           // of one transaction; default 1000
+	MaxAge        time.Duration // life of a message; default 96 hours
+	Log           *slog.Logger  // default: nowhere
 	Metrics       *Metrics
 	Shed          func() *mail.Failure // why no more can be taken now; nil: all is well
 }
@@ -49,6 +49,21 @@ type Intake struct {
 
 // NewIntake makes an Intake. It starts nothing.
 func NewIntake(p Parts, o Options) *Intake {
+	if o.MaxSize <= 0 {
+		o.MaxSize = 35 << 20
+	}
+	if o.MaxRecipients <= 0 {
+		o.MaxRecipients = 1000
+	}
+	if o.MaxAge <= 0 {
+		o.MaxAge = 96 * time.Hour
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Shed == nil {
+		o.Shed = func() *mail.Failure { return nil }
+	}
 	return &Intake{Parts: p, o: o, administrator: tenant.Credential{Username: "admin", Scope: tenant.ScopePlatform, Tenants: []string{"*"}}}
 }
 
@@ -161,7 +176,7 @@ func (in *Intake) begin(ctx context.Context, p *Principal, c Client, e mail.Enve
 	if err != nil {
 		return nil, err
 	}
-	t := &transaction{in: in, p: p, client: c, view: view, envelope: e, declared: size, hints: h, policy: in.Policy.Pin(), now: time.Now().UTC(), seen: map[string]bool{}, counted: map[string]bool{}}
+	t := &transaction{in: in, p: p, client: c, view: view, envelope: e, declared: size, hints: h, policy: in.Policy.Pin(), now: time.Now().UTC(), seen: map[string]bool{}, counted: map[string]int64{}}
 	if h.Tenant != "" {
 		if err := t.nameTenant(ctx, h.Tenant); err != nil {
 			return nil, err

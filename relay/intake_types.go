@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"io"
+	"sync/atomic"
 
 	"behalf/mail"
 	"behalf/tenant"
@@ -39,7 +40,8 @@ type Principal struct {
 	Username string // for logs and metrics, e.g. acme/app
 
 	credential *tenant.Credential
-	view       *tenant.View // nil while a platform credential has named nobody
+	view       *tenant.View          // nil while a platform credential has named nobody
+	shown      atomic.Pointer[shown] // to policies, last time
 }
 
 // Transaction is one message on its way in. A door calls Recipient for each

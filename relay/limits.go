@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -12,72 +13,69 @@ import (
 	"behalf/tenant"
 )
 
-// reserve takes what a decision's limits ask for. Messages count once a
-// transaction, at the first stage that says so; recipients one by one, also
-// those of a limit that the sender stage named; bytes when the message has
-// come. What is reserved is given back unless the message is accepted.
+// reserve takes what a decision's limits ask for. A message counts once,
+// recipients one by one, also in a limit that the sender stage named, and bytes
+// when the message has come. What is reserved is given back unless the message
+// is accepted.
 func (t *transaction) reserve(pkg string, limits []policy.Limit, fate *fateOfOne) error {
+	switch pkg {
+	case policy.PackageRecipient:
+		limits = slices.Concat(t.perRecipient, limits)
+	case policy.PackageMessage:
+		limits = slices.Concat(t.perByte, limits)
+	}
 	var asks []limit.Ask
 	for _, l := range limits {
-		if a, now := t.ask(pkg, l); now {
-			asks = append(asks, a)
+		key := limitKey(l)
+		if slices.ContainsFunc(asks, func(a limit.Ask) bool { return a.Key == key }) {
+			continue
+		}
+		if n := t.share(pkg, l, key); n > 0 {
+			asks = append(asks, limit.Ask{Key: key, Rate: l.Rate, Per: l.Per, Burst: l.Burst, N: n, Over: limit.Over(l.Over), MaxWait: l.MaxWait})
 		}
 	}
-	if pkg == stageRecipient {
-		for _, l := range t.perRecipient {
-			asks = append(asks, askFor(l, 1))
-		}
+	if err := t.reserveAsks(asks, fate); err != nil {
+		return err
 	}
-	if pkg == stageMessage {
-		for _, l := range t.perByte {
-			asks = append(asks, askFor(l, t.draft.Size()))
-		}
+	for _, a := range asks {
+		t.counted[a.Key] += a.N
 	}
-	return t.reserveAsks(asks, fate)
+	return nil
 }
 
-// The stages of a submission, as policies name them.
-const (
-	stageSender    = "behalf.submission.sender"
-	stageRecipient = "behalf.submission.recipient"
-	stageMessage   = "behalf.submission.message"
-)
-
-// ask turns a limit into what is reserved now, or keeps it for later.
-func (t *transaction) ask(pkg string, l policy.Limit) (limit.Ask, bool) {
-	a := askFor(l, 1)
-	switch l.Count {
-	case policy.CountMessages:
-		if t.counted[a.Key] {
-			return a, false
-		}
-		t.counted[a.Key] = true
-	case policy.CountRecipients:
-		if pkg == stageSender {
-			t.perRecipient = append(t.perRecipient, l)
-			return a, false
-		}
-		if pkg == stageMessage {
-			a.N = int64(len(t.recipients))
-		}
-	case policy.CountBytes:
-		if pkg != stageMessage {
-			if !t.counted[a.Key] {
-				t.counted[a.Key] = true
-				t.perByte = append(t.perByte, l)
-			}
-			return a, false
-		}
-		a.N = t.draft.Size()
+// share is how much of this message a limit has to count at a stage: what there
+// is to count by now, without what it has counted. A limit on what is not known
+// yet is kept for the stage that knows it.
+func (t *transaction) share(pkg string, l policy.Limit, key string) int64 {
+	done := t.counted[key]
+	switch {
+	case l.Count == policy.CountMessages:
+		return 1 - done
+	case l.Count == policy.CountBytes && pkg != policy.PackageMessage:
+		t.perByte = keep(t.perByte, l, key)
+		return 0
+	case l.Count == policy.CountBytes:
+		return t.draft.Size() - done
+	case pkg == policy.PackageSender:
+		t.perRecipient = keep(t.perRecipient, l, key)
+		return 0
+	case pkg == policy.PackageRecipient:
+		return 1
 	}
-	return a, true
+	return int64(len(t.recipients)) - done
 }
 
-// askFor names the key of a limit by its rule, window and count too, so that
-// two rules never share a counter by accident.
-func askFor(l policy.Limit, n int64) limit.Ask {
-	key := append([]string{l.Rule, string(l.Count), l.Per.String()}, l.Key...)
-	return limit.Ask{Key: limit.Key(key...), Rate: l.Rate, Per: l.Per, Burst: l.Burst, N: n, Over: limit.Over(l.Over), MaxWait: l.MaxWait}
+func keep(list []policy.Limit, l policy.Limit, key string) []policy.Limit {
+	if slices.ContainsFunc(list, func(o policy.Limit) bool { return limitKey(o) == key }) {
+		return list
+	}
+	return append(list, l)
+}
+
+// limitKey names a limit by its rule, window and count too, so that two rules
+// never share a counter by accident.
+func limitKey(l policy.Limit) string {
+	return limit.Key(append([]string{l.Rule, string(l.Count), l.Per.String()}, l.Key...)...)
 }
 
 func (t *transaction) reserveAsks(asks []limit.Ask, fate *fateOfOne) error {
@@ -141,14 +139,22 @@ func (t *transaction) learn(ctx context.Context, m *mail.Message) {
 	}
 }
 
-// usage is what the tenant sent of late, for policies.
+// usage is what the tenant sent of late, for policies. New recipients count as
+// they come, so that one large message is measured like many small ones.
 func (t *transaction) usage(ctx context.Context) (*policy.Usage, error) {
-	all, own, err := t.in.Usage.Get(ctx, t.view.Tenant.ID, t.p.Username, t.now)
-	if err != nil {
-		return nil, fmt.Errorf("reading the usage of %s: %w", t.view.Tenant.Name, err)
+	if t.used == nil {
+		all, own, err := t.in.Usage.Get(ctx, t.view.Tenant.ID, t.p.Username, t.now)
+		if err != nil {
+			return nil, fmt.Errorf("reading the usage of %s: %w", t.view.Tenant.Name, err)
+		}
+		t.used = &policy.Usage{
+			Hour: policy.Window(all.Hour), Day: policy.Window(all.Day),
+			Credential: policy.CredentialUsage{Hour: policy.Window(own.Hour), Day: policy.Window(own.Day)},
+		}
 	}
-	return &policy.Usage{
-		Hour: policy.Window(all.Hour), Day: policy.Window(all.Day),
-		Credential: policy.CredentialUsage{Hour: policy.Window(own.Hour), Day: policy.Window(own.Day)},
-	}, nil
+	u := *t.used
+	for _, w := range []*policy.Window{&u.Hour, &u.Day, &u.Credential.Hour, &u.Credential.Day} {
+		w.NewRecipients += int64(t.firstTime)
+	}
+	return &u, nil
 }

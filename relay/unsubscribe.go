@@ -54,6 +54,10 @@ func (in *Intake) Unsubscribe(ctx context.Context, token string) (Unsubscription
 	}
 	now := time.Now().UTC()
 	err = in.Spool.Update(ctx, func(w kv.Writer) error {
+		known, err := suppress.Find(w, u.Message.Tenant(), u.Stream, u.Address)
+		if err != nil || known != nil {
+			return err // pressed twice, or on the list for another reason
+		}
 		e := suppress.Entry{Stream: u.Stream, Address: u.Address.String(), Reason: suppress.Unsubscribed, Added: now, Message: u.Message}
 		if err := suppress.Add(w, u.Message.Tenant(), e); err != nil {
 			return err

@@ -31,6 +31,8 @@ func (d *Dispatcher) record(j *job, i int, before, after mail.Recipient, a mail.
 	j.outcome.Changes = append(j.outcome.Changes, spool.Change{Index: j.idx[i], Recipient: after})
 	e := mail.Event{At: a.At.Add(a.Took), Type: eventType(&before, &after), Message: j.m.id, Recipients: []int{j.idx[i]}, Attempt: &a}
 	switch after.State {
+	case mail.Delivered:
+		e.Success = after.Notify.Wants(mail.NotifySuccess)
 	case mail.Queued:
 		e.Next = after.Next
 	case mail.Expired:
@@ -68,7 +70,7 @@ func eventType(before, after *mail.Recipient) mail.EventType {
 // alike reports whether two events tell the same of different recipients. When
 // exactly the attempts ended is not told apart.
 func alike(a, b *mail.Event) bool {
-	if a.Type != b.Type || !a.Next.Equal(b.Next) {
+	if a.Type != b.Type || a.Success != b.Success || !a.Next.Equal(b.Next) {
 		return false
 	}
 	x, y := a.Attempt, b.Attempt

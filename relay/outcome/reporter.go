@@ -29,11 +29,16 @@ type Reporter struct {
 	Notify    string // the platform's own address, told when nobody else can be
 	Log       *slog.Logger
 
-	from time.Time // rows due before this are done: never scan over their graves
+	from  time.Time // rows due before this are done: never scan over their graves
+	swept time.Time // when all rows were looked at last
 }
 
-// batch is how many rows are looked at at once.
-const batch = 256
+// batch is how many rows are looked at at once; sweep is how often those that
+// should be done are looked for all the same.
+const (
+	batch = 1024
+	sweep = 10 * time.Minute
+)
 
 // Run drains rows as they become due, until ctx ends.
 func (r *Reporter) Run(ctx context.Context) error {
@@ -73,10 +78,15 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// drain sends what is due and tells how long nothing more will be.
+// drain sends what is due and tells how long nothing more will be. One report
+// that cannot be made is put off and keeps no other waiting.
 func (r *Reporter) drain(ctx context.Context) (time.Duration, error) {
 	for {
-		rows, next, err := r.due(ctx, time.Now())
+		now := time.Now()
+		if now.Sub(r.swept) > sweep || now.Before(r.swept) {
+			r.from, r.swept = time.Time{}, now // the clock may have been set back
+		}
+		rows, next, err := r.due(ctx, now)
 		if err != nil {
 			return 0, err
 		}
@@ -84,32 +94,87 @@ func (r *Reporter) drain(ctx context.Context) (time.Duration, error) {
 			return next, nil
 		}
 		for _, of := range byMessage(rows) {
-			if err := r.report(ctx, of); err != nil {
-				return 0, fmt.Errorf("reporting on %s: %w", of[0].Message, err)
+			err := r.report(ctx, of)
+			if err == nil {
+				continue
+			}
+			if ctx.Err() != nil {
+				return 0, ctx.Err()
+			}
+			if err := r.putOff(ctx, of, err); err != nil {
+				return 0, err
 			}
 		}
-		r.from = rowDue(rows[len(rows)-1].key)
+		for _, x := range rows {
+			if due := rowDue(x.key); !due.After(now) {
+				r.from = due
+			}
+		}
 	}
 }
 
-// due reads the rows that are due, and the wait until the first that is not.
+// How long a report that could not be made waits, and how often it is tried.
+const (
+	firstWait = time.Minute
+	longWait  = time.Hour
+	maxTries  = 100 // about four days
+)
+
+// putOff makes rows due later, because of what went wrong.
+func (r *Reporter) putOff(ctx context.Context, rows []row, why error) error {
+	tries := rows[0].Tries + 1
+	wait := min(firstWait<<min(tries-1, 10), longWait)
+	attrs := []any{"tenant", rows[0].Message.Tenant(), "message", rows[0].Message.String(), "tries", tries, "err", why}
+	if tries >= maxTries {
+		r.Log.Error("a report could not be sent and is given up", attrs...)
+	} else {
+		r.Log.Error("a report could not be sent; trying again", append(attrs, "in", wait)...)
+	}
+	due := time.Now().Add(wait)
+	return r.Store.Update(ctx, func(w kv.Writer) error {
+		for _, x := range rows {
+			if err := w.Delete(x.key); err != nil {
+				return err
+			}
+			if tries >= maxTries {
+				continue
+			}
+			x.Tries = tries
+			if err := x.put(w, rowKey(due, rowSeq(x.key))); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// due reads the rows that are due, with those of the same messages that soon
+// will be, and the wait until the first that is not.
 func (r *Reporter) due(ctx context.Context, now time.Time) (rows []row, wait time.Duration, err error) {
-	wait = time.Minute
 	from := rowPrefix
 	if !r.from.IsZero() {
 		from = rowKey(r.from, 0)
 	}
+	ripe := map[mail.ID]bool{}
 	err = r.Store.View(ctx, func(rd kv.Reader) error {
+		rows, wait = nil, time.Minute
 		var bad error
 		err := rd.Scan(kv.Range{Prefix: rowPrefix, From: from}, func(k, v []byte) bool {
-			if due := rowDue(k); due.After(now) {
+			due := rowDue(k)
+			if due.After(now) {
 				wait = min(wait, due.Sub(now))
-				return false
+				if len(rows) == 0 || due.Sub(now) > gather {
+					return false
+				}
 			}
 			var x row
 			if bad = cbor.Unmarshal(v, &x); bad != nil {
 				return false
 			}
+			if due.After(now) && !ripe[x.Message] {
+				return true
+			}
+			ripe[x.Message] = true
 			x.key = append([]byte{}, k...)
 			rows = append(rows, x)
 			return len(rows) < batch
@@ -199,6 +264,9 @@ func (r *Reporter) addressee(ctx context.Context, st *spool.Stored, rows []row) 
 	}
 	var out []dsn.Recipient
 	for _, x := range rows {
+		if x.Action == dsn.Delayed && x.At.Sub(departure(m)) < reportDelay {
+			continue
+		}
 		for _, i := range indices(x, st) {
 			rc := st.Recipients[i]
 			if own && !rc.Notify.Wants(what(x.Action)) || !own && x.Action != dsn.Failed || x.Action == dsn.Delayed && rc.State != mail.Queued {
@@ -218,6 +286,14 @@ func (r *Reporter) addressee(ctx context.Context, st *spool.Stored, rows []row) 
 		}
 	}
 	return to, out, nil
+}
+
+// departure is when a message was to go out.
+func departure(m *mail.Message) time.Time {
+	if m.NotBefore.After(m.Accepted) {
+		return m.NotBefore
+	}
+	return m.Accepted
 }
 
 func what(a dsn.Action) mail.Notify {

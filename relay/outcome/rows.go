@@ -20,6 +20,7 @@ type row struct {
 	At         time.Time  `cbor:"4,keyasint"`
 	Reply      string     `cbor:"5,keyasint,omitempty"`
 	Host       string     `cbor:"6,keyasint,omitempty"`
+	Tries      int        `cbor:"7,keyasint,omitempty"` // reports that could not be made
 
 	key []byte
 }
@@ -32,6 +33,14 @@ func rowKey(due time.Time, seq uint64) []byte {
 	k := append([]byte{}, rowPrefix...)
 	k = binary.BigEndian.AppendUint64(k, uint64(due.UnixMilli()))
 	return binary.BigEndian.AppendUint64(k, seq)
+}
+
+// rowSeq is the number of a row's event.
+func rowSeq(key []byte) uint64 {
+	if len(key) < len(rowPrefix)+16 {
+		return 0
+	}
+	return binary.BigEndian.Uint64(key[len(rowPrefix)+8:])
 }
 
 func rowDue(key []byte) time.Time {
@@ -49,22 +58,29 @@ const gather = 5 * time.Second
 // for one, patience calls for no more).
 const reportDelay = 4 * time.Hour
 
-// Handle is the follower: it notes the facts that may have to be reported.
+// Handle is the follower: it notes the facts that may have to be reported. A
+// row is due by the time of its writing, not by that of its event, so that no
+// row ever appears before one that the worker has passed.
 func Handle(w kv.Writer, events []mail.Event) error {
+	due := time.Now().Add(gather)
 	for _, e := range events {
 		r, ok := rowOf(e)
 		if !ok {
 			continue
 		}
-		b, err := cbor.Marshal(r)
-		if err != nil {
-			return fmt.Errorf("encoding a notice: %w", err)
-		}
-		if err := w.Put(rowKey(e.At.Add(gather), e.Seq), b); err != nil {
+		if err := r.put(w, rowKey(due, e.Seq)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (r row) put(w kv.Writer, key []byte) error {
+	b, err := cbor.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("encoding a notice: %w", err)
+	}
+	return w.Put(key, b)
 }
 
 // rowOf picks the events that somebody may want to hear of. Whether anybody
@@ -80,7 +96,7 @@ func rowOf(e mail.Event) (row, bool) {
 		}
 		r.Action = dsn.Relayed
 	case mail.EventDelayed:
-		if e.At.Sub(e.Message.Time()) < reportDelay {
+		if e.At.Sub(e.Message.Time()) < reportDelay { // the worker looks closer
 			return r, false
 		}
 		r.Action = dsn.Delayed

@@ -53,6 +53,9 @@ func Add(w kv.Writer, t mail.TenantID, e Entry) error {
 	if err != nil {
 		return err
 	}
+	if e.Stream == "" || strings.ContainsRune(e.Stream, 0) {
+		return fmt.Errorf("suppressing %s: %q is no stream", a, e.Stream)
+	}
 	k := key(t, e.Stream, a.Key())
 	if _, err := w.Get(k); !errors.Is(err, kv.ErrNotFound) {
 		return err
