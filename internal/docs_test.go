@@ -30,6 +30,11 @@ func TestSampleConfigsLoad(t *testing.T) {
 	if err != nil || len(files) < 2 {
 		t.Fatalf("samples %v, %v", files, err)
 	}
+	nested, err := filepath.Glob(filepath.Join(root, "configs", "*", "behalf.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files = append(files, nested...)
 	for _, f := range files {
 		if _, err := config.Load(f, nil); err != nil {
 			t.Errorf("%v", err)
