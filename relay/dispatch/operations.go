@@ -83,9 +83,9 @@ func (o *operation) on(m *mail.Message, r mail.Recipient, now time.Time) (after 
 	case opHold:
 		return r.Hold(o.op.Reason, o.op.Until), r.State == mail.Queued
 	case opRelease:
-		return laned(r.Release(now), m), r.State == mail.Held
+		return released(r, m, now), r.State == mail.Held
 	case opTimer:
-		return laned(r.Release(now), m), r.State == mail.Held && !r.Next.IsZero() && r.Next.UnixMilli() <= now.UnixMilli()
+		return released(r, m, now), r.State == mail.Held && !r.Next.IsZero() && r.Next.UnixMilli() <= now.UnixMilli()
 	case opCancel:
 		return r.End(mail.Cancelled, o.op.Reason, now), !r.State.Final()
 	case opExpire:
@@ -102,8 +102,13 @@ func (o *operation) on(m *mail.Message, r mail.Recipient, now time.Time) (after 
 	return r, false
 }
 
-// laned makes sure that a released recipient has a lane.
-func laned(r mail.Recipient, m *mail.Message) mail.Recipient {
+// released is r queued again: due now, but not before the time that the client
+// asked for. A recipient that was held from the start gets its lane.
+func released(r mail.Recipient, m *mail.Message, now time.Time) mail.Recipient {
+	if m.NotBefore.After(now) {
+		now = m.NotBefore
+	}
+	r = r.Release(now)
 	if r.Lane == "" && r.Wish < len(m.Wishes) {
 		r.Lane = mail.LaneFor(m.Wishes[r.Wish].Upstream, r.Address.Domain, m.Stream)
 	}

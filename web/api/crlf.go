@@ -6,42 +6,50 @@ import (
 )
 
 // crlf writes lines that end in LF or CRLF with CRLF. People post files as
-// their editor left them; SMTP clients have no such excuse.
+// their editor left them; SMTP clients have no such excuse. A CR that ends no
+// line is refused, for some servers would take it for an end.
 type crlf struct {
 	w  io.Writer
-	cr bool // the last octet written was CR
+	cr bool // a CR came last and is not yet written
 }
 
 func newCRLF(w io.Writer) *crlf { return &crlf{w: w} }
 
 // Write implements io.Writer.
 func (c *crlf) Write(p []byte) (int, error) {
-	written := 0
+	all := len(p)
 	for len(p) > 0 {
-		i := bytes.IndexByte(p, '\n')
+		if c.cr && p[0] != '\n' {
+			return all - len(p), errBareCR()
+		}
+		i := bytes.IndexAny(p, "\r\n")
 		if i < 0 {
-			n, err := c.w.Write(p)
-			c.cr = p[len(p)-1] == '\r'
-			return written + n, err
+			_, err := c.w.Write(p)
+			return all, err
 		}
-		whole := i > 0 && p[i-1] == '\r' || i == 0 && c.cr
-		line := p[:i]
-		if whole {
-			line = p[:i+1]
-		}
-		if len(line) > 0 {
-			if n, err := c.w.Write(line); err != nil {
-				return written + n, err
+		if i > 0 {
+			if _, err := c.w.Write(p[:i]); err != nil {
+				return all - len(p), err
 			}
 		}
-		if !whole {
-			if _, err := c.w.Write([]byte("\r\n")); err != nil {
-				return written, err
+		if c.cr = p[i] == '\r'; !c.cr {
+			if _, err := io.WriteString(c.w, "\r\n"); err != nil {
+				return all - len(p), err
 			}
 		}
-		c.cr = false
-		written += i + 1
 		p = p[i+1:]
 	}
-	return written, nil
+	return all, nil
+}
+
+// Close ends the message.
+func (c *crlf) Close() error {
+	if c.cr {
+		return errBareCR()
+	}
+	return nil
+}
+
+func errBareCR() error {
+	return bad("every line must end in LF or CRLF, but a bare CR was found; have your program write \\r\\n")
 }

@@ -50,7 +50,7 @@ func (a *API) operations(h huma.API) {
 	for _, op := range operations {
 		huma.Register(h, huma.Operation{OperationID: op.name + "-message", Method: http.MethodPost, Path: "/v1/messages/{id}/" + op.name, Tags: []string{"messages"}, Summary: op.summary},
 			func(ctx context.Context, in *struct {
-				idInput
+				ID   string `path:"id"`
 				Body *Reasoned
 			}) (*changedOutput, error) {
 				st, err := a.load(ctx, in.ID)

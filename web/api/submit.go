@@ -163,7 +163,13 @@ func (a *API) submit(w http.ResponseWriter, r *http.Request) (relay.Receipt, err
 		s.Hints.IdempotencyKey = k
 	}
 	c := web.CallerOf(r.Context())
-	return a.Intake.Accept(r.Context(), c.Principal, c.Client, s)
+	receipt, err := a.Intake.Accept(r.Context(), c.Principal, c.Client, s)
+	if err == nil && receipt.Repeated {
+		if st, err := a.Spool.Load(r.Context(), receipt.ID); err == nil { // it may be purged by now
+			receipt.MessageID = st.Message.MessageID
+		}
+	}
+	return receipt, err
 }
 
 // submission composes the message.

@@ -1,8 +1,10 @@
 package api
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -55,8 +57,12 @@ func (a *API) whole(w http.ResponseWriter, r *http.Request) (relay.Submission, e
 		s.Envelope.From = addr
 	}
 	s.Write = func(w io.Writer) error {
-		_, err := io.Copy(newCRLF(w), body)
-		return err
+		out := bufio.NewWriterSize(w, 32<<10)
+		lines := newCRLF(out)
+		if _, err := io.Copy(lines, body); err != nil {
+			return err
+		}
+		return errors.Join(lines.Close(), out.Flush())
 	}
 	return s, nil
 }
