@@ -3,8 +3,10 @@ package internal_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"go.yaml.in/yaml/v3"
 
 	"behalf/internal/config"
 	"behalf/mail"
@@ -396,6 +400,37 @@ func TestLinks(t *testing.T) {
 				t.Errorf("%s names %s, which is not there", f, m[1])
 			}
 		}
+	}
+}
+
+// TestYAMLBlocks parses every YAML example.
+func TestYAMLBlocks(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := regexp.MustCompile("(?s)```yaml\n(.*?)```")
+	found := 0
+	for _, f := range append(files, filepath.Join(root, "README.md")) {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range block.FindAllSubmatch(text, -1) {
+			found++
+			for dec := yaml.NewDecoder(bytes.NewReader(m[1])); ; {
+				var v any
+				if err := dec.Decode(&v); errors.Is(err, io.EOF) {
+					break
+				} else if err != nil {
+					t.Errorf("%s: %v in\n%s", f, err, m[1])
+					break
+				}
+			}
+		}
+	}
+	if found == 0 {
+		t.Error("no example was found")
 	}
 }
 
