@@ -89,7 +89,7 @@ func (c *cache) fly(ctx context.Context, k key, f *flight, ask func() result) re
 		close(f.done)
 	}()
 	r := ask()
-	f.result, f.broken = r, r.err != nil && ctx.Err() != nil
+	f.result, f.broken = r, r.err != nil && ended(ctx) != nil
 	return r
 }
 

@@ -110,12 +110,21 @@ func (c *Client) ask(ctx context.Context, name string, qtype uint16) (*dns.Msg, 
 				return r, r.AuthenticatedData && s.trusted, nil
 			}
 			last = fmt.Errorf("resolver %s: %w", s.addr, err)
-			if ctx.Err() != nil {
-				return nil, false, c.failed(name, qtype, ctx.Err())
+			if err := ended(ctx); err != nil {
+				return nil, false, c.failed(name, qtype, err)
 			}
 		}
 	}
 	return nil, false, c.failed(name, qtype, last)
+}
+
+// ended is the error of a context that is over. Connections notice a deadline
+// a moment before its context does.
+func ended(ctx context.Context) error {
+	if d, ok := ctx.Deadline(); ok && !time.Now().Before(d) {
+		return context.DeadlineExceeded
+	}
+	return ctx.Err()
 }
 
 func (c *Client) failed(name string, qtype uint16, err error) error {
