@@ -124,10 +124,14 @@ func (s *server) openData(ctx context.Context) (err error) {
 	if made {
 		s.log.Info("made an admin key", "file", s.c.Admin.KeyFile)
 	}
+	store := filepath.Join(s.c.Data, "store")
+	if exists(store) && !exists(s.c.Secrets.KeyFile) {
+		return fmt.Errorf("the secrets in %s are sealed with a master key, and %s is missing: put the key file back", store, s.c.Secrets.KeyFile)
+	}
 	if s.keys, err = keyring.Open(s.c.Secrets.KeyFile); err != nil {
 		return err
 	}
-	kvStore, err := badger.Open(filepath.Join(s.c.Data, "store"), badger.Options{Log: s.log})
+	kvStore, err := badger.Open(store, badger.Options{Log: s.log})
 	if err != nil {
 		return fmt.Errorf("opening the store: %w", err)
 	}
@@ -145,6 +149,11 @@ func (s *server) openData(ctx context.Context) (err error) {
 		KeepBodies: s.c.Retention.Bodies.D(), KeepEvents: s.c.Retention.Events.D(), TempDir: temp, Log: s.log,
 	})
 	return err
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // openDirectory opens tenants and what the DNS says of them.
