@@ -186,12 +186,7 @@ func (p *Planner) rename(v *tenant.View, m *mail.Message, known bool) []mail.Edi
 	if display == "" {
 		display = v.Tenant.Name
 	}
-	display = strings.Map(func(r rune) rune {
-		if r == '@' || r < ' ' || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, display)
+	display = strings.Map(plainRune, display)
 	local := mail.Address{}
 	if known {
 		local = m.From
@@ -206,6 +201,18 @@ func (p *Planner) rename(v *tenant.View, m *mail.Message, known bool) []mail.Edi
 		edits = append(edits, mail.Edit{Op: mail.EditSet, Name: "Reply-To", Value: header.FormatMailbox(m.FromName, m.From)})
 	}
 	return edits
+}
+
+// plainRune takes out of a display name what could make it look like another
+// sender: the at sign in all its widths, and what turns the text around.
+func plainRune(r rune) rune {
+	switch {
+	case r == '@', r == '\ufe6b', r == '\uff20', r < ' ', r == 0x7f:
+		return ' '
+	case '\u200e' <= r && r <= '\u200f', '\u202a' <= r && r <= '\u202e', '\u2066' <= r && r <= '\u2069':
+		return -1
+	}
+	return r
 }
 
 // tenantAddress is the tenant's address at the sending domain:

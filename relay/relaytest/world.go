@@ -7,11 +7,13 @@ package relaytest
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"encoding/json"
 	"io/fs"
 	"log/slog"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -24,6 +26,7 @@ import (
 	"behalf/limit"
 	"behalf/mail"
 	"behalf/mail/header"
+	"behalf/mail/sign"
 	"behalf/policies"
 	"behalf/policy"
 	"behalf/relay"
@@ -119,7 +122,7 @@ func (w *World) Open() {
 	must(err)
 	w.Directory, err = tenant.Open(ctx, w.Store, w.Keys, tenant.Options{PlatformDomain: Platform, SendingDomain: SendingDomain, PlatformRoute: true})
 	must(err)
-	must(w.Directory.EnsurePlatform(ctx, SendingDomain, nil))
+	must(w.Directory.EnsurePlatform(ctx, SendingDomain, keyPair()))
 	// What the DNS showed is remembered apart, so that a test can change it.
 	sightings := mem.New(mem.Options{})
 	w.T.Cleanup(func() { sightings.Close() })
@@ -199,8 +202,36 @@ func (w *World) Acme(fields string) {
 	}
 	w.Apply(`{"kind":"tenant","name":"acme"`+fields+`}`,
 		`{"kind":"credential","tenant":"acme","name":"app","secret":"bhf_acme-secret-0123456789-0123456789-0123456789"}`,
-		`{"kind":"domain","tenant":"acme","name":"acme.example","return_path":"bounce"}`,
+		`{"kind":"domain","tenant":"acme","name":"acme.example","return_path":"bounce","dkim":`+keyPairJSON()+`}`,
 		`{"kind":"identity","tenant":"acme","address":"*@acme.example","display_name":"Acme Support"}`)
+}
+
+// keyPair is a pair of DKIM keys, made once, because RSA keys take long to make.
+var keyPair = sync.OnceValue(func() []tenant.DKIMKey {
+	var keys []tenant.DKIMKey
+	for algorithm, generate := range map[string]func() (crypto.Signer, error){
+		"rsa-2048": func() (crypto.Signer, error) { return sign.GenerateRSA(2048) }, "ed25519": sign.GenerateEd25519,
+	} {
+		k, err := generate()
+		if err != nil {
+			panic(err)
+		}
+		text, err := sign.MarshalPrivate(k)
+		if err != nil {
+			panic(err)
+		}
+		keys = append(keys, tenant.DKIMKey{Selector: algorithm[:3], Algorithm: algorithm, Key: string(text)})
+	}
+	slices.SortFunc(keys, func(a, b tenant.DKIMKey) int { return strings.Compare(b.Selector, a.Selector) })
+	return keys
+})
+
+func keyPairJSON() string {
+	b, err := json.Marshal(keyPair())
+	if err != nil {
+		panic(err)
+	}
+	return string(b)
 }
 
 // PublishPlatform publishes keys and return path of the sending domain.
