@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"reflect"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -13,6 +14,11 @@ import (
 	"behalf/web"
 )
 
+// RecordList are the records that a domain's owner must publish.
+type RecordList struct {
+	Items []dnscheck.Record `json:"items"`
+}
+
 type recordsInput struct {
 	Name   string `path:"name"`
 	Tenant string `query:"tenant" doc:"Owner; needed where several tenants have claimed the domain."`
@@ -22,7 +28,11 @@ type recordsInput struct {
 // domains registers the records that a domain's owner must publish.
 func (a *API) domains(h huma.API) {
 	huma.Register(h, huma.Operation{OperationID: "list-domain-records", Method: http.MethodGet, Path: "/v1/domains/{name}/records", Tags: []string{"domains"},
-		Summary: "The DNS records to publish, with what stands there now", Description: "With Accept: text/dns as a fragment of a zone file."},
+		Summary: "The DNS records to publish, with what stands there now", Description: "With Accept: text/dns as a fragment of a zone file.",
+		Responses: map[string]*huma.Response{"200": {Description: "The records", Content: map[string]*huma.MediaType{
+			"application/json": {Schema: h.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[RecordList](), true, "RecordList")},
+			"text/dns":         {Schema: &huma.Schema{Type: huma.TypeString}},
+		}}}},
 		func(ctx context.Context, in *recordsInput) (*huma.StreamResponse, error) {
 			t, d, err := a.domain(ctx, in.Tenant, in.Name)
 			if err != nil {
@@ -36,7 +46,7 @@ func (a *API) domains(h huma.API) {
 					return
 				}
 				hc.SetHeader("Content-Type", "application/json")
-				_ = huma.DefaultJSONFormat.Marshal(hc.BodyWriter(), map[string]any{"items": records})
+				_ = huma.DefaultJSONFormat.Marshal(hc.BodyWriter(), RecordList{records})
 			}}, nil
 		})
 }

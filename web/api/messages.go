@@ -157,11 +157,17 @@ type messageListInput struct {
 	Limit  int    `query:"limit" minimum:"1" maximum:"500" default:"50"`
 }
 
-type messageList struct {
-	Body struct {
-		Items []Message `json:"items"`
-		Next  string    `json:"next,omitempty"`
-	}
+// MessagePage is a part of a list of messages.
+type MessagePage struct {
+	Items []Message `json:"items"`
+	Next  string    `json:"next,omitempty"`
+}
+
+type messageList struct{ Body MessagePage }
+
+// Timeline is all that happened to a message, in order.
+type Timeline struct {
+	Items []mail.Event `json:"items"`
 }
 
 type messageOutput struct{ Body Message }
@@ -206,11 +212,7 @@ func (a *API) messages(h huma.API) {
 			return out, nil
 		})
 	huma.Register(h, huma.Operation{OperationID: "list-message-events", Method: http.MethodGet, Path: "/v1/messages/{id}/events", Tags: tags, Summary: "What happened to a message, in order"},
-		func(ctx context.Context, in *idInput) (*struct {
-			Body struct {
-				Items []mail.Event `json:"items"`
-			}
-		}, error) {
+		func(ctx context.Context, in *idInput) (*struct{ Body Timeline }, error) {
 			st, err := a.load(ctx, in.ID)
 			if err != nil {
 				return nil, a.problem(err)
@@ -219,13 +221,7 @@ func (a *API) messages(h huma.API) {
 			if err != nil {
 				return nil, a.problem(err)
 			}
-			out := &struct {
-				Body struct {
-					Items []mail.Event `json:"items"`
-				}
-			}{}
-			out.Body.Items = slices.Concat([]mail.Event{}, events)
-			return out, nil
+			return &struct{ Body Timeline }{Timeline{slices.Concat([]mail.Event{}, events)}}, nil
 		})
 	huma.Register(h, huma.Operation{OperationID: "get-message-raw", Method: http.MethodGet, Path: "/v1/messages/{id}/raw", Tags: tags, Summary: "The message as it was submitted",
 		Responses: map[string]*huma.Response{"200": {Description: "The octets the client gave", Content: map[string]*huma.MediaType{"message/rfc822": {}}}}},

@@ -32,11 +32,12 @@ type Reasoned struct {
 	ReleaseAt time.Time `json:"release_at,omitzero" doc:"hold: released by itself at this time."`
 }
 
-type changedOutput struct {
-	Body struct {
-		Changed int `json:"changed" doc:"Recipients whose state changed."`
-	}
+// Changed says what an operation did.
+type Changed struct {
+	Changed int `json:"changed" doc:"Recipients whose state changed."`
 }
+
+type changedOutput struct{ Body Changed }
 
 // Bulk is an operation on all messages that match.
 type Bulk struct {
@@ -71,22 +72,12 @@ func (a *API) operations(h huma.API) {
 	huma.Register(h, huma.Operation{OperationID: "list-queues", Method: http.MethodGet, Path: "/v1/queue", Tags: []string{"queue"}, Summary: "The queues: what waits where, and which limit binds"},
 		func(ctx context.Context, in *struct {
 			Tenant string `query:"tenant"`
-		}) (*struct {
-			Body struct {
-				Items []Queue `json:"items"`
-			}
-		}, error) {
-			out := &struct {
-				Body struct {
-					Items []Queue `json:"items"`
-				}
-			}{}
+		}) (*struct{ Body QueueList }, error) {
 			items, err := a.queues(ctx, in.Tenant)
 			if err != nil {
 				return nil, a.problem(err)
 			}
-			out.Body.Items = items
-			return out, nil
+			return &struct{ Body QueueList }{QueueList{items}}, nil
 		})
 	huma.Register(h, huma.Operation{OperationID: "queue-stats", Method: http.MethodGet, Path: "/v1/queue/stats", Tags: []string{"queue"}, Summary: "Counts of recipients by state, and the age of the oldest"},
 		func(ctx context.Context, _ *struct{}) (*struct{ Body Stats }, error) {
@@ -118,9 +109,12 @@ func (a *API) change(ctx context.Context, op operation, sel dispatch.Selection, 
 	if err != nil {
 		return nil, a.problem(err)
 	}
-	out := &changedOutput{}
-	out.Body.Changed = n
-	return out, nil
+	return &changedOutput{Changed{n}}, nil
+}
+
+// QueueList are the queues that the caller may see.
+type QueueList struct {
+	Items []Queue `json:"items"`
 }
 
 // Queue is one lane of one tenant.

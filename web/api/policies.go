@@ -41,7 +41,7 @@ func (a *API) policies(h huma.API) {
 			}
 			return out, nil
 		})
-	huma.Register(h, huma.Operation{OperationID: "evaluate-policies", Method: http.MethodPost, Path: "/v1/policies/evaluate", Tags: tags, SkipValidateBody: true,
+	huma.Register(h, huma.Operation{OperationID: "evaluate-policies", Method: http.MethodPost, Path: "/v1/policies/evaluate", Tags: tags, SkipValidateBody: true, MaxBodyBytes: 4 << 20, BodyReadTimeout: bodyTimeout,
 		Summary: "Ask the set in force about one input, rule by rule", Description: "The body is the input of a stage, or {\"package\": …, \"input\": …}. Nothing is counted or kept."},
 		func(ctx context.Context, in *evaluateInput) (*struct{ Body *policy.Explanation }, error) {
 			if !web.CallerOf(ctx).Admin {

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -28,8 +29,15 @@ var kinds = [...]struct {
 
 type applyInput struct {
 	IfMatch string `header:"If-Match" doc:"Revision that the change is based on."`
-	RawBody []byte
+	RawBody []byte `contentType:"application/json"`
 }
+
+// What a request with a raw body may cost: somewhat more octets than the
+// largest resource has.
+const (
+	maxBody     = 320 << 10
+	bodyTimeout = 10 * time.Second
+)
 
 type refInput struct {
 	Name    string `path:"name"`
@@ -63,15 +71,20 @@ func (a *API) resources(h huma.API) {
 	for _, k := range kinds {
 		tags := []string{k.path}
 		one := h.OpenAPI().Components.Schemas.Schema(k.of, true, string(k.kind))
-		body := &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/json": {Schema: one}}}
-		ok := map[string]*huma.Response{
-			"200": {Description: "The resource as it is now", Content: body.Content},
-			"201": {Description: "The resource, which is new", Content: body.Content},
+		asJSON := func() map[string]*huma.MediaType {
+			return map[string]*huma.MediaType{"application/json": {Schema: one}}
 		}
+		now := &huma.Response{Description: "The resource as it is now", Content: asJSON()}
+		page := &huma.Schema{Type: huma.TypeObject, Required: []string{"items"}, Properties: map[string]*huma.Schema{
+			"items": {Type: huma.TypeArray, Items: one}, "next": {Type: huma.TypeString, Description: "Cursor of the page that follows; absent on the last."},
+		}}
 		apply := func(ctx context.Context, in *applyInput) (*resourceOutput, error) { return a.apply(ctx, k.kind, in) }
 		huma.Register(h, huma.Operation{OperationID: "apply-" + string(k.kind), Method: http.MethodPost, Path: "/v1/" + k.path, Tags: tags,
-			Summary: "Make a " + string(k.kind) + " be as given", RequestBody: body, Responses: ok, SkipValidateBody: true}, apply)
-		huma.Register(h, huma.Operation{OperationID: "list-" + k.path, Method: http.MethodGet, Path: "/v1/" + k.path, Tags: tags, Summary: "List " + k.path},
+			Summary: "Make a " + string(k.kind) + " be as given", SkipValidateBody: true, MaxBodyBytes: maxBody, BodyReadTimeout: bodyTimeout,
+			RequestBody: &huma.RequestBody{Required: true, Content: asJSON()},
+			Responses:   map[string]*huma.Response{"200": now, "201": {Description: "The resource, which is new", Content: asJSON()}}}, apply)
+		huma.Register(h, huma.Operation{OperationID: "list-" + k.path, Method: http.MethodGet, Path: "/v1/" + k.path, Tags: tags, Summary: "List " + k.path,
+			Responses: map[string]*huma.Response{"200": {Description: "A page", Content: map[string]*huma.MediaType{"application/json": {Schema: page}}}}},
 			func(ctx context.Context, in *listInput) (*listOutput, error) {
 				l, err := a.Directory.List(ctx, web.CallerOf(ctx).Actor, tenant.Ref{Kind: k.kind, Tenant: in.Tenant}, tenant.Page{Cursor: in.Cursor, Limit: in.Limit})
 				if err != nil {
@@ -83,7 +96,7 @@ func (a *API) resources(h huma.API) {
 				return &listOutput{l}, nil
 			})
 		huma.Register(h, huma.Operation{OperationID: "get-" + string(k.kind), Method: http.MethodGet, Path: "/v1/" + k.path + "/{name}", Tags: tags,
-			Summary: "Show a " + string(k.kind), Responses: map[string]*huma.Response{"200": ok["200"]}},
+			Summary: "Show a " + string(k.kind), Responses: map[string]*huma.Response{"200": {Description: now.Description, Content: asJSON()}, "304": {Description: "It is still the revision of If-None-Match"}}},
 			func(ctx context.Context, in *getInput) (*resourceOutput, error) {
 				r, err := a.Directory.Get(ctx, web.CallerOf(ctx).Actor, tenant.Ref{Kind: k.kind, Tenant: in.Tenant, Name: in.Name})
 				if err != nil {

@@ -21,16 +21,19 @@ type suppressionInput struct {
 	Address string `path:"address"`
 }
 
+// SuppressionPage is a part of a list of suppressed addresses.
+type SuppressionPage struct {
+	Items []suppress.Entry `json:"items"`
+	Next  string           `json:"next,omitempty"`
+}
+
+type suppressionList struct{ Body SuppressionPage }
+
 // suppressions registers the list of addresses that a tenant must not mail.
 func (a *API) suppressions(h huma.API) {
 	tags := []string{"suppressions"}
 	huma.Register(h, huma.Operation{OperationID: "list-suppressions", Method: http.MethodGet, Path: "/v1/suppressions", Tags: tags, Summary: "List suppressed addresses"},
-		func(ctx context.Context, in *listInput) (*struct {
-			Body struct {
-				Items []suppress.Entry `json:"items"`
-				Next  string           `json:"next,omitempty"`
-			}
-		}, error) {
+		func(ctx context.Context, in *listInput) (*suppressionList, error) {
 			f, err := a.ownTenant(ctx, in.Tenant)
 			if err != nil {
 				return nil, a.problem(err)
@@ -43,12 +46,7 @@ func (a *API) suppressions(h huma.API) {
 			if err != nil {
 				return nil, a.problem(err)
 			}
-			out := &struct {
-				Body struct {
-					Items []suppress.Entry `json:"items"`
-					Next  string           `json:"next,omitempty"`
-				}
-			}{}
+			out := &suppressionList{}
 			out.Body.Items, out.Body.Next = append([]suppress.Entry{}, items...), base64.RawURLEncoding.EncodeToString([]byte(next))
 			return out, nil
 		})
