@@ -143,6 +143,12 @@ func (t *transaction) message(h header.Header) (*mail.Message, error) {
 		FromChange: t.view.Tenant.AllowFromChange, ReplyTo: h.Get("Reply-To"),
 	}
 	m.Body.Sealed = h.Sealed()
+	if m.Door == mail.DoorHTTP { // a request has no word for it: SMTPUTF8 is what the message needs
+		m.Envelope.UTF8 = m.Body.UTF8 || !from.ASCII() || !m.Envelope.From.ASCII()
+		for i := range t.recipients {
+			m.Envelope.UTF8 = m.Envelope.UTF8 || !t.recipients[i].Address.ASCII()
+		}
+	}
 	m.Unsubscribe = m.Stream == mail.StreamBroadcast && !h.Has("List-Unsubscribe")
 	if m.MessageID == "" {
 		m.MessageID = newMessageID(id, t.in.Planner.o.SendingDomain)

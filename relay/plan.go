@@ -357,7 +357,7 @@ func (p *Planner) Render(st *spool.Stored, hop *mail.Hop, index int, body func(c
 		if err != nil {
 			return nil, err
 		}
-		return &counted{out, p.o.Metrics, len(hop.Sign)}, nil
+		return &counted{Rendered: out, metrics: p.o.Metrics, keys: len(hop.Sign)}, nil
 	}
 }
 
@@ -366,14 +366,23 @@ type counted struct {
 	*render.Rendered
 	metrics *Metrics
 	keys    int
+	signed  bool
 }
 
 // Prepare implements upstream.Rendered.
 func (c *counted) Prepare(ctx context.Context) error {
 	err := c.Rendered.Prepare(ctx)
-	if err == nil {
+	if err == nil && !c.signed {
+		c.signed = true // computed once, however often it is asked for
 		c.metrics.signed(c.keys)
-		c.keys = 0 // computed once, however often it is asked for
 	}
 	return err
+}
+
+// Signed implements upstream.Rendered: nothing was signed that was not sent.
+func (c *counted) Signed() []string {
+	if !c.signed {
+		return nil
+	}
+	return c.Rendered.Signed()
 }
