@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -188,4 +189,34 @@ func run(t testing.TB, env []string, input, name string, args ...string) (string
 		err = fmt.Errorf("%s %s: %w\n%s", filepath.Base(name), strings.Join(args, " "), err, out)
 	}
 	return string(out), err
+}
+
+// Blackhole gives an address at which connections are neither taken nor
+// refused: somebody listens, never accepts, and the backlog is full.
+func Blackhole(t testing.TB) (host string, port uint16, addr string) {
+	t.Helper()
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Close(fd) })
+	host = IP()
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: netip.MustParseAddr(host).As4()}); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Listen(fd, 0); err != nil {
+		t.Fatal(err)
+	}
+	name, err := syscall.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	port = uint16(name.(*syscall.SockaddrInet4).Port)
+	addr = Addr(host, int(port))
+	for range 3 { // a backlog of 0 has room for one
+		if c, err := net.DialTimeout("tcp", addr, 300*time.Millisecond); err == nil {
+			t.Cleanup(func() { c.Close() })
+		}
+	}
+	return host, port, addr
 }
