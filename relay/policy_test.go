@@ -49,7 +49,7 @@ func TestRefusals(t *testing.T) {
 	for _, stage := range []string{"sender", "recipient", "message"} {
 		for result, want := range map[string]string{
 			`deny contains {"rule":"r","code":554,"enhanced":"5.7.26","reason":"not so"}`: "554 5.7.26",
-			`defer contains {"rule":"r","reason":"not so"}`:                                "450 4.7.1",
+			`defer contains {"rule":"r","reason":"not so"}`:                               "450 4.7.1",
 			// deny beats defer beats hold
 			"hold contains {\"rule\":\"h\",\"reason\":\"x\"}\ndefer contains {\"rule\":\"r\",\"reason\":\"nor so\"}\ndeny contains {\"rule\":\"r\",\"reason\":\"not so\"}": "550 5.7.1",
 		} {

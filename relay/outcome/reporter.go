@@ -33,10 +33,12 @@ type Reporter struct {
 	swept time.Time // when all rows were looked at last
 }
 
-// batch is how many rows are looked at at once; sweep is how often those that
+// At most batch messages are reported on before rows are read again, and most
+// rows are looked at to find all rows of those; sweep is how often rows that
 // should be done are looked for all the same.
 const (
-	batch = 1024
+	batch = 256
+	most  = 8192
 	sweep = 10 * time.Minute
 )
 
@@ -86,7 +88,7 @@ func (r *Reporter) drain(ctx context.Context) (time.Duration, error) {
 		if now.Sub(r.swept) > sweep || now.Before(r.swept) {
 			r.from, r.swept = time.Time{}, now // the clock may have been set back
 		}
-		rows, next, err := r.due(ctx, now)
+		rows, from, next, err := r.due(ctx, now)
 		if err != nil {
 			return 0, err
 		}
@@ -105,11 +107,7 @@ func (r *Reporter) drain(ctx context.Context) (time.Duration, error) {
 				return 0, err
 			}
 		}
-		for _, x := range rows {
-			if due := rowDue(x.key); !due.After(now) {
-				r.from = due
-			}
-		}
+		r.from = from
 	}
 }
 
@@ -148,16 +146,18 @@ func (r *Reporter) putOff(ctx context.Context, rows []row, why error) error {
 	})
 }
 
-// due reads the rows that are due, with those of the same messages that soon
-// will be, and the wait until the first that is not.
-func (r *Reporter) due(ctx context.Context, now time.Time) (rows []row, wait time.Duration, err error) {
+// due reads rows of the first messages that have one that is due, those rows
+// included that soon will be. No row before rest stays behind; wait is the time
+// until the first row that is not due.
+func (r *Reporter) due(ctx context.Context, now time.Time) (rows []row, rest time.Time, wait time.Duration, err error) {
 	from := rowPrefix
 	if !r.from.IsZero() {
 		from = rowKey(r.from, 0)
 	}
-	ripe := map[mail.ID]bool{}
 	err = r.Store.View(ctx, func(rd kv.Reader) error {
-		rows, wait = nil, time.Minute
+		rows, rest, wait = nil, time.Time{}, time.Minute
+		ripe := map[mail.ID]bool{}
+		seen, behind := 0, false
 		var bad error
 		err := rd.Scan(kv.Range{Prefix: rowPrefix, From: from}, func(k, v []byte) bool {
 			due := rowDue(k)
@@ -166,22 +166,27 @@ func (r *Reporter) due(ctx context.Context, now time.Time) (rows []row, wait tim
 				if len(rows) == 0 || due.Sub(now) > gather {
 					return false
 				}
+			} else if !behind {
+				rest = due
 			}
 			var x row
 			if bad = cbor.Unmarshal(v, &x); bad != nil {
 				return false
 			}
-			if due.After(now) && !ripe[x.Message] {
-				return true
+			switch {
+			case ripe[x.Message], !due.After(now) && len(ripe) < batch:
+				ripe[x.Message] = true
+				x.key = append([]byte{}, k...)
+				rows = append(rows, x)
+			case !due.After(now):
+				behind = true
 			}
-			ripe[x.Message] = true
-			x.key = append([]byte{}, k...)
-			rows = append(rows, x)
-			return len(rows) < batch
+			seen++
+			return seen < most
 		})
 		return errors.Join(err, bad)
 	})
-	return rows, wait, err
+	return rows, rest, wait, err
 }
 
 // byMessage groups rows of one message, in the order of their first.
