@@ -10,7 +10,9 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
+	"unicode"
 
 	"github.com/spf13/cobra"
 )
@@ -29,19 +31,57 @@ type usageError struct{ error }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	root := rootCommand()
-	if filepath.Base(os.Args[0]) == "sendmail" {
-		root = sendmailCommand()
+	code := run(ctx, commandNamed(os.Args[0]))
+	stop()
+	os.Exit(code)
+}
+
+// commandNamed is the command of the name that the program was called by.
+func commandNamed(program string) *cobra.Command {
+	if filepath.Base(program) == "sendmail" {
+		return sendmailCommand()
 	}
-	if err := root.ExecuteContext(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, root.Name()+": "+err.Error())
-		var usage usageError
-		if errors.As(err, &usage) {
-			os.Exit(exitUsage)
+	return rootCommand()
+}
+
+// run executes a command and gives the exit code. An error is one line on the
+// standard error output.
+func run(ctx context.Context, root *cobra.Command) int {
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintln(root.ErrOrStderr(), root.Name()+": "+cleanLines(err.Error()))
+	var usage usageError
+	if errors.As(err, &usage) {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+// clean replaces what would move the cursor or change the colours of a
+// terminal: subjects and replies are written by strangers.
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
 		}
-		os.Exit(exitFailed)
+		return r
+	}, s)
+}
+
+// cleanLines is clean for a text of several lines.
+func cleanLines(s string) string {
+	lines := strings.Split(s, "\n")
+	for i, l := range lines {
+		lines[i] = clean(l)
 	}
+	return strings.Join(lines, "\n")
+}
+
+// badFlag is the error of a flag that is not known or not well given.
+func badFlag(cmd *cobra.Command, err error) error {
+	return usageError{fmt.Errorf("%w; %s --help tells more", err, cmd.CommandPath())}
 }
 
 func rootCommand() *cobra.Command {
@@ -56,9 +96,7 @@ func rootCommand() *cobra.Command {
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usageError{fmt.Errorf("%w; %s --help tells more", err, cmd.CommandPath())}
-	})
+	root.SetFlagErrorFunc(badFlag)
 	root.AddCommand(serveCommand(), configCommand(), versionCommand(), policyCommand())
 	root.AddCommand(clientCommands()...)
 	return root

@@ -14,7 +14,7 @@ func clientCommands() []*cobra.Command {
 	f := &clientFlags{}
 	cs := []*cobra.Command{
 		applyCommand(f), getCommand(f), deleteCommand(f), tenantCommand(f), credentialCommand(f), domainCommand(f),
-		sendCommand(f), messageCommand(f), queueCommand(f),
+		sendCommand(f), messageCommand(f), queueCommand(f), suppressionCommand(f),
 	}
 	for _, c := range cs {
 		f.add(c)

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -18,9 +20,30 @@ type output struct {
 }
 
 func (o *output) add(cmd *cobra.Command) {
-	cmd.Flags().StringVarP(&o.format, "output", "o", "table", "table, json, jsonl or yaml")
-	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json", "jsonl", "yaml"}, cobra.ShellCompDirectiveNoFileComp)) // fails only for a flag that is not there
+	o.format = "table"
+	cmd.Flags().VarP((*format)(&o.format), "output", "o", "table, json, jsonl or yaml")
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp)) // fails only for a flag that is not there
 }
+
+// format is the value of -o.
+type format string
+
+// String implements pflag.Value.
+func (f *format) String() string { return string(*f) }
+
+// Type implements pflag.Value.
+func (f *format) Type() string { return "FORMAT" }
+
+// Set implements pflag.Value.
+func (f *format) Set(s string) error {
+	if !slices.Contains(formats, s) {
+		return fmt.Errorf("want %s", strings.Join(formats, ", "))
+	}
+	*f = format(s)
+	return nil
+}
+
+var formats = []string{"table", "json", "jsonl", "yaml"}
 
 // column is one column of a table: its head and the field it shows, with dots
 // for fields of objects and # for the number of elements.
@@ -54,10 +77,8 @@ func (o *output) write(w io.Writer, items []json.RawMessage, columns []column) e
 			}
 		}
 		return nil
-	case "table":
-		return table(w, items, columns)
 	}
-	return usageError{fmt.Errorf("-o %s: want table, json, jsonl or yaml", o.format)}
+	return table(w, items, columns)
 }
 
 func table(w io.Writer, items []json.RawMessage, columns []column) error {
@@ -105,7 +126,7 @@ func cell(v any, field string) string {
 		if at, err := time.Parse(time.RFC3339Nano, x); err == nil {
 			return at.Local().Format("2006-01-02 15:04:05")
 		}
-		return x
+		return clean(x)
 	case float64:
 		return strings.TrimSuffix(fmt.Sprintf("%.1f", x), ".0")
 	case bool:
@@ -120,11 +141,11 @@ func cell(v any, field string) string {
 		}
 		return strings.Join(parts, ", ")
 	case map[string]any:
-		b, err := json.Marshal(x)
-		if err != nil {
-			return "-"
+		parts := make([]string, 0, len(x))
+		for _, k := range slices.Sorted(maps.Keys(x)) {
+			parts = append(parts, k+"="+cell(x[k], ""))
 		}
-		return string(b)
+		return clean(strings.Join(parts, ", "))
 	}
 	return fmt.Sprint(v)
 }

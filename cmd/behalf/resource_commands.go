@@ -49,7 +49,7 @@ func applyCommand(f *clientFlags) *cobra.Command {
 				return err
 			}
 			for _, file := range files {
-				docs, err := readResources(file)
+				docs, err := readResources(file, cmd.InOrStdin())
 				if err != nil {
 					return err
 				}

@@ -24,9 +24,13 @@ type document struct {
 
 // readResources reads the YAML documents of a file, or of all .yaml and .yml
 // files of a folder in the order of their names. "-" is the standard input.
-func readResources(path string) ([]document, error) {
+func readResources(path string, stdin io.Reader) ([]document, error) {
 	if path == "-" {
-		return readResourceFile("/dev/stdin")
+		text, err := io.ReadAll(stdin)
+		if err != nil {
+			return nil, fmt.Errorf("reading the standard input: %w", err)
+		}
+		return parseResources("standard input", ".", text)
 	}
 	st, err := os.Stat(path)
 	if err != nil {
@@ -65,7 +69,12 @@ func readResourceFile(path string) ([]document, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := filepath.Abs(filepath.Dir(path))
+	return parseResources(path, filepath.Dir(path), text)
+}
+
+// parseResources reads documents whose relative paths begin at dir.
+func parseResources(path, dir string, text []byte) ([]document, error) {
+	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
 	}

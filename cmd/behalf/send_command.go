@@ -12,7 +12,9 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -23,11 +25,14 @@ import (
 func sendCommand(f *clientFlags) *cobra.Command {
 	var d api.Draft
 	var to, cc, bcc, attach, heads []string
-	var key string
+	var key, sendAt string
 	c := &cobra.Command{
 		Use: "send --from ADDRESS --to ADDRESS [--text TEXT]", Short: "Submit a message", Args: noArgs,
 		Long: "Submit a message in parts. Without --text and --html the text is read from the standard input.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if d.From == "" || len(to)+len(cc)+len(bcc) == 0 {
+				return usageError{errors.New("say who sends it to whom: --from ADDRESS --to ADDRESS")}
+			}
 			client, err := f.client()
 			if err != nil {
 				return err
@@ -39,6 +44,11 @@ func sendCommand(f *clientFlags) *cobra.Command {
 					return fmt.Errorf("reading the text: %w", err)
 				}
 				d.Text = string(b)
+			}
+			if sendAt != "" {
+				if d.SendAt, err = time.Parse(time.RFC3339, sendAt); err != nil {
+					return usageError{fmt.Errorf("--at %s: want a time such as 2027-01-31T08:00:00Z", sendAt)}
+				}
 			}
 			if d.Headers, err = pairs(heads); err != nil {
 				return err
@@ -58,7 +68,7 @@ func sendCommand(f *clientFlags) *cobra.Command {
 			if key != "" {
 				h.Set("Idempotency-Key", key)
 			}
-			return submit(cmd, client, nil, bytes.NewReader(b), h)
+			return submit(cmd, client, nil, bytes.NewReader(b), h, false)
 		},
 	}
 	fl := c.Flags()
@@ -74,6 +84,9 @@ func sendCommand(f *clientFlags) *cobra.Command {
 	fl.StringVar(&d.Tenant, "tenant", "", "for this `TENANT`")
 	fl.StringVar(&d.Stream, "stream", "", "transactional, broadcast, or a name of the tenant's own")
 	fl.StringVar(&d.Tag, "tag", "", "tag")
+	fl.StringVar(&sendAt, "at", "", "not before this `TIME` (RFC 3339)")
+	fl.StringSliceVar(&d.Route, "route", nil, "`UPSTREAMS` to try instead of the tenant's route")
+	fl.StringVar((*string)(&d.Method), "method", "", "only this `METHOD`: domain, connection, address or name")
 	fl.StringVar(&key, "idempotency-key", "", "the same key gives the same message for 24 hours")
 	return c
 }
@@ -90,7 +103,7 @@ func pairs(list []string) (map[string]string, error) {
 	return out, nil
 }
 
-func submit(cmd *cobra.Command, c *client, q url.Values, body io.Reader, h http.Header) error {
+func submit(cmd *cobra.Command, c *client, q url.Values, body io.Reader, h http.Header, quiet bool) error {
 	resp, err := c.do(cmd.Context(), http.MethodPost, "/v1/messages", q, body, h)
 	if err != nil {
 		return err
@@ -101,12 +114,14 @@ func submit(cmd *cobra.Command, c *client, q url.Values, body io.Reader, h http.
 		return fmt.Errorf("reading the server's answer: %w", err)
 	}
 	for _, w := range got.Warnings {
-		fmt.Fprintln(cmd.ErrOrStderr(), "warning: "+w)
+		fmt.Fprintln(cmd.ErrOrStderr(), "warning: "+clean(w))
 	}
 	for _, r := range got.Refused {
-		fmt.Fprintf(cmd.ErrOrStderr(), "refused %s: %s\n", r.Address, r.Failure.Text)
+		fmt.Fprintf(cmd.ErrOrStderr(), "refused %s: %s\n", r.Address, clean(r.Failure.Text))
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "queued as %s\n", got.ID)
+	if !quiet {
+		fmt.Fprintf(cmd.OutOrStdout(), "queued as %s\n", got.ID)
+	}
 	if len(got.Refused) > 0 {
 		return errors.New("some recipients were refused")
 	}
@@ -118,11 +133,18 @@ func submit(cmd *cobra.Command, c *client, q url.Values, body io.Reader, h http.
 func sendmailCommand() *cobra.Command {
 	f := &clientFlags{}
 	var fromHeader, ignoreDots bool
-	var from string
+	var from, mode string
+	var options []string
 	c := &cobra.Command{
 		Use: "sendmail [-t] [-i] [-f ADDRESS] [RECIPIENT]…", Short: "Submit the message on the standard input",
 		SilenceUsage: true, SilenceErrors: true,
+		Long: "Submit the message on the standard input, in the way of other programs named sendmail. It prints nothing when all goes well.\n" +
+			"The environment variables BEHALF_SERVER, BEHALF_KEY and BEHALF_TENANT say where, with which key and for whom.",
 		RunE: func(cmd *cobra.Command, to []string) error {
+			if mode != "m" {
+				return usageError{fmt.Errorf("-b%s: only -bm, to submit a message, is known here", mode)}
+			}
+			ignoreDots = ignoreDots || slices.Contains(options, "i")
 			client, err := f.client()
 			if err != nil {
 				return err
@@ -149,21 +171,20 @@ func sendmailCommand() *cobra.Command {
 			if t := os.Getenv("BEHALF_TENANT"); t != "" {
 				h.Set("Behalf-Tenant", t)
 			}
-			return submit(cmd, client, q, bytes.NewReader(msg), h)
+			return submit(cmd, client, q, bytes.NewReader(msg), h, true)
 		},
 	}
 	fl := c.Flags()
 	fl.BoolVarP(&fromHeader, "read-recipients", "t", false, "take recipients from To, Cc and Bcc")
 	fl.BoolVarP(&ignoreDots, "ignore-dots", "i", false, "a line with a single dot does not end the message")
 	fl.StringVarP(&from, "from", "f", "", "envelope sender; <> for the null path")
+	fl.StringVarP(&from, "sender", "r", "", "the same as -f")
+	fl.StringVarP(&mode, "mode", "b", "m", "what to do; only m, to submit a message")
 	fl.StringP("full-name", "F", "", "taken and not used: the message names its own author")
-	fl.StringP("option", "o", "", "options of other programs, of which only i (as -oi) means anything here")
+	fl.StringArrayVarP(&options, "option", "o", nil, "options of other programs, of which only i (as -oi) means anything here")
+	fl.BoolP("verbose", "v", false, "taken and not used")
 	f.add(c)
-	c.PreRun = func(cmd *cobra.Command, _ []string) {
-		if o, err := cmd.Flags().GetString("option"); err == nil && o == "i" {
-			ignoreDots = true
-		}
-	}
+	c.SetFlagErrorFunc(badFlag)
 	return c
 }
 

@@ -53,7 +53,7 @@ func serve(ctx context.Context, cfg *config.Config, apply []string, log *slog.Lo
 
 // apply makes resources be as a file or folder says, as the administrator.
 func (s *server) apply(ctx context.Context, path string) error {
-	docs, err := readResources(path)
+	docs, err := readResources(path, os.Stdin)
 	if err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ func writeTrace(w io.Writer, raw json.RawMessage) error {
 		return fmt.Errorf("reading the server's answer: %w", err)
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "message %s  tenant %s  stream %s\n  %s: %s\n  Message-ID %s, %d octets\n", m.ID, m.Tenant, m.Stream, m.From, m.Subject, m.MessageID, m.Size)
+	fmt.Fprintf(&b, "message %s  tenant %s  stream %s\n  %s: %s\n  Message-ID %s, %d octets\n", m.ID, m.Tenant, m.Stream, clean(m.From), clean(m.Subject), clean(m.MessageID), m.Size)
 	for _, e := range m.Events {
 		traceEvent(&b, &m, e)
 	}
@@ -29,7 +29,7 @@ func writeTrace(w io.Writer, raw json.RawMessage) error {
 			fmt.Fprintf(&b, ", next %s", r.Next.Local().Format(time.DateTime))
 		}
 		if r.Reason != "" {
-			fmt.Fprintf(&b, " (%s)", r.Reason)
+			fmt.Fprintf(&b, " (%s)", clean(r.Reason))
 		}
 		b.WriteByte('\n')
 	}
@@ -39,7 +39,7 @@ func writeTrace(w io.Writer, raw json.RawMessage) error {
 
 func traceEvent(b *strings.Builder, m *api.Message, e mail.Event) {
 	line := func(what, format string, args ...any) {
-		fmt.Fprintf(b, "%s  %-10s %s\n", e.At.Local().Format("15:04:05.000"), what, fmt.Sprintf(format, args...))
+		fmt.Fprintf(b, "%s  %-10s %s\n", e.At.Local().Format("15:04:05.000"), clean(what), clean(fmt.Sprintf(format, args...)))
 	}
 	switch {
 	case e.Accepted != nil:
