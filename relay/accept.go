@@ -38,10 +38,10 @@ func (t *transaction) accept(ctx context.Context) (Receipt, error) {
 		return Receipt{}, err
 	}
 	in := t.in.Planner.facts(ctx, t.view, m.From, t.wanted())
-	if err := t.askMessage(ctx, m, h, in); err != nil {
+	if err := t.askMessage(ctx, m, h, &in.Input); err != nil {
 		return Receipt{}, err
 	}
-	choice, err := t.choose(m, in)
+	choice, err := t.choose(m, &in.Input)
 	if err != nil {
 		return Receipt{}, err
 	}

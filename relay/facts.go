@@ -11,20 +11,30 @@ import (
 	"behalf/tenant/method"
 )
 
-// facts gathers what the choice of a method depends on: what the directory and
-// the DNS say of the tenant's From at this moment. Everything it asks of the
-// DNS is cached by the checker.
-func (p *Planner) facts(ctx context.Context, v *tenant.View, from mail.Address, route []mail.UpstreamID) *method.Input {
-	in := &method.Input{
-		From:            from,
-		Methods:         v.Methods(),
-		AllowFromChange: v.Tenant.AllowFromChange,
-		Freemail:        dnscheck.Freemail(from.Domain),
-		Sending:         p.sending(ctx),
-		AddressLeft:     p.addressLeft(v),
+// facts are what the choice of a method depends on, and the keys that may then
+// sign: those that the DNS shows at the same moment.
+type facts struct {
+	method.Input
+	own      []mail.Selector // of the tenant's domain
+	sending  []mail.Selector // of the platform's sending domain
+	platform *tenant.Domain  // that domain; nil: its keys could not be read
+}
+
+// facts gathers what the directory and the DNS say of the tenant's From at this
+// moment. Everything it asks of the DNS is cached by the checker.
+func (p *Planner) facts(ctx context.Context, v *tenant.View, from mail.Address, route []mail.UpstreamID) *facts {
+	in := &facts{Input: method.Input{From: from, Methods: v.Methods(), AllowFromChange: v.Tenant.AllowFromChange}}
+	if slices.Contains(in.Methods, mail.MethodAddress) {
+		in.Freemail, in.AddressLeft = dnscheck.Freemail(from.Domain), p.addressLeft(v)
+	}
+	in.Sending = method.Domain{Name: p.o.SendingDomain, KeyUnknown: true, Found: "the platform's keys could not be read"}
+	if d, err := p.sendingDomain(ctx); err == nil {
+		in.platform = d
+		in.Sending, in.sending = p.domain(ctx, 0, d)
+		in.Sending.Active = true
 	}
 	if d, ok := v.DomainFor(from.Domain); ok {
-		in.Domain = p.domain(ctx, v.Tenant.ID, d)
+		in.Domain, in.own = p.domain(ctx, v.Tenant.ID, d)
 	}
 	_, in.IdentityClaimed = v.Identity(from)
 	// A proved domain covers every address below it.
@@ -39,7 +49,7 @@ func (p *Planner) facts(ctx context.Context, v *tenant.View, from mail.Address, 
 		in.SendingPolicy = sending.Policy
 	}
 	if p.o.Capture {
-		assumePublished(in)
+		assumePublished(&in.Input)
 	}
 	for _, id := range route {
 		in.Route = append(in.Route, p.step(v, id))
@@ -59,8 +69,9 @@ func assumePublished(in *method.Input) {
 	in.DMARC, in.SendingPolicy = tenant.DMARC{Policy: tenant.PolicyAbsent}, tenant.PolicyAbsent
 }
 
-// domain is what the DNS says of a tenant's domain.
-func (p *Planner) domain(ctx context.Context, t mail.TenantID, d *tenant.Domain) method.Domain {
+// domain is what the DNS says of a tenant's domain, and which of its keys it
+// shows.
+func (p *Planner) domain(ctx context.Context, t mail.TenantID, d *tenant.Domain) (method.Domain, []mail.Selector) {
 	keys := p.check.Keys(ctx, t, d)
 	f := method.Domain{
 		Name: d.Name, Active: d.Verified || d.State == tenant.DomainActive, KeySeen: len(keys.Seen) > 0, KeyUnknown: keys.Unknown,
@@ -70,25 +81,26 @@ func (p *Planner) domain(ctx context.Context, t mail.TenantID, d *tenant.Domain)
 		// Our key in the DNS is the proof that the tenant owns the domain. If
 		// another tenant proved it first, this one must not send as it.
 		if err := p.dir.Activate(ctx, t, d.Name); err != nil {
-			f.KeySeen, f.Found = false, "the domain could not be given to this tenant: "+err.Error()
+			f.KeySeen, f.Found, keys.Seen = false, "the domain could not be given to this tenant: "+err.Error(), nil
 		} else {
 			f.Active = true
 		}
 	}
 	ok, detail, err := p.check.ReturnPath(ctx, f.ReturnPath)
 	f.PathOK, f.PathDetail = ok && err == nil, detail
-	return f
+	if p.o.Capture {
+		return f, all(t, d)
+	}
+	return f, keys.Seen
 }
 
-// sending is what the DNS says of the platform's own sending domain.
-func (p *Planner) sending(ctx context.Context) method.Domain {
-	d, err := p.sendingDomain(ctx)
-	if err != nil {
-		return method.Domain{Name: p.o.SendingDomain, KeyUnknown: true, Found: "the platform's keys could not be read"}
+// all is every key of a domain.
+func all(t mail.TenantID, d *tenant.Domain) []mail.Selector {
+	var sel []mail.Selector
+	for _, k := range d.DKIM {
+		sel = append(sel, mail.Selector{Tenant: t, Domain: d.Name, Name: k.Selector})
 	}
-	f := p.domain(ctx, 0, d)
-	f.Active = true
-	return f
+	return sel
 }
 
 // sendingDomain is the platform's sending domain, in the form of a tenant's.

@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -77,7 +78,7 @@ func (p *Planner) Plan(ctx context.Context, m *mail.Message, wish int) (*mail.Ho
 	}
 	in := p.facts(ctx, v, m.From, []mail.UpstreamID{w.Upstream})
 	in.AllowFromChange = m.FromChange
-	held, bad := method.Hold(in, w)
+	held, bad := method.Hold(&in.Input, w)
 	if bad != nil {
 		return nil, nil, bad
 	}
@@ -86,7 +87,7 @@ func (p *Planner) Plan(ctx context.Context, m *mail.Message, wish int) (*mail.Ho
 }
 
 // hop fills in what the method means at the upstream.
-func (p *Planner) hop(ctx context.Context, v *tenant.View, m *mail.Message, id mail.UpstreamID, in *method.Input, held method.Held) (*mail.Hop, error) {
+func (p *Planner) hop(ctx context.Context, v *tenant.View, m *mail.Message, id mail.UpstreamID, in *facts, held method.Held) (*mail.Hop, error) {
 	hop := &mail.Hop{Upstream: id, Method: held.Method, ReturnPath: mail.ReturnPath{Host: p.returnPathHost(), PerMessage: !m.Verp}}
 	switch held.Method {
 	case mail.MethodDomain:
@@ -111,7 +112,7 @@ func (p *Planner) hop(ctx context.Context, v *tenant.View, m *mail.Message, id m
 		hop.Edits = p.rename(v, m, in.IdentityOK)
 	}
 	if held.Sign {
-		hop.Sign = p.selectors(ctx, v, m, id, held.Method)
+		hop.Sign = in.selectors(id, held.Method)
 	}
 	if len(hop.Sign) > 0 {
 		hop.Front = append(hop.Front, mail.HopHeader{Name: "Feedback-ID", Value: p.feedbackID(v, m)})
@@ -132,37 +133,20 @@ func (p *Planner) unsubscribe(id mail.ID, recipient int) []mail.HopHeader {
 // selectors lists the keys to sign with: those that the DNS shows of the
 // domain that the method signs for, and on the way to an MX also the
 // platform's RSA key, for feedback loops.
-func (p *Planner) selectors(ctx context.Context, v *tenant.View, m *mail.Message, id mail.UpstreamID, mth mail.Method) []mail.Selector {
-	var sel []mail.Selector
-	if mth == mail.MethodDomain {
-		if d, ok := v.DomainFor(m.From.Domain); ok {
-			sel = p.seen(ctx, v.Tenant.ID, d)
-		}
-		if id != mail.UpstreamMX {
-			return sel
-		}
+func (f *facts) selectors(id mail.UpstreamID, mth mail.Method) []mail.Selector {
+	if mth != mail.MethodDomain {
+		return f.sending
 	}
-	sending, err := p.sendingDomain(ctx)
-	if err != nil {
-		return sel
+	if id != mail.UpstreamMX || f.platform == nil {
+		return f.own
 	}
-	for _, s := range p.seen(ctx, 0, sending) {
-		if mth != mail.MethodDomain || algorithm(sending, s.Name) == "rsa-2048" {
+	sel := slices.Clone(f.own)
+	for _, s := range f.sending {
+		if algorithm(f.platform, s.Name) == "rsa-2048" {
 			sel = append(sel, s)
 		}
 	}
 	return sel
-}
-
-func (p *Planner) seen(ctx context.Context, t mail.TenantID, d *tenant.Domain) []mail.Selector {
-	if p.o.Capture {
-		var all []mail.Selector
-		for _, k := range d.DKIM {
-			all = append(all, mail.Selector{Tenant: t, Domain: d.Name, Name: k.Selector})
-		}
-		return all
-	}
-	return p.check.Keys(ctx, t, d).Seen
 }
 
 func algorithm(d *tenant.Domain, selector string) string {
@@ -257,7 +241,7 @@ func feedbackPart(s string) string {
 func (p *Planner) systemHop(ctx context.Context, w mail.Wish) *mail.Hop {
 	hop := &mail.Hop{Upstream: w.Upstream, Method: mail.MethodName}
 	if d, err := p.sendingDomain(ctx); err == nil && !(w.Upstream == mail.UpstreamPlatform && p.o.PlatformSigns) {
-		hop.Sign = p.seen(ctx, 0, d)
+		_, hop.Sign = p.domain(ctx, 0, d)
 	}
 	return hop
 }

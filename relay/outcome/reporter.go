@@ -44,39 +44,20 @@ const (
 
 // Run drains rows as they become due, until ctx ends.
 func (r *Reporter) Run(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for {
-		wait, err := r.drain(ctx)
-		if ctx.Err() != nil {
+		select {
+		case <-ctx.Done():
 			return nil
+		case <-timer.C:
 		}
-		if err != nil {
+		wait, err := r.drain(ctx)
+		if err != nil && ctx.Err() == nil {
 			r.Log.Error("reports could not be sent; trying again", "err", err)
 			wait = 10 * time.Second
 		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return nil
-		case <-timer.C:
-		case <-r.Spool.Changed():
-			// A new row is due in a few seconds at the earliest.
-			timer.Stop()
-			if !sleep(ctx, min(wait, time.Second)) {
-				return nil
-			}
-		}
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
+		timer.Reset(wait)
 	}
 }
 
@@ -148,14 +129,14 @@ func (r *Reporter) putOff(ctx context.Context, rows []row, why error) error {
 
 // due reads rows of the first messages that have one that is due, those rows
 // included that soon will be. No row before rest stays behind; wait is the time
-// until the first row that is not due.
+// until the first row that is not due, at most as long as a new row waits.
 func (r *Reporter) due(ctx context.Context, now time.Time) (rows []row, rest time.Time, wait time.Duration, err error) {
 	from := rowPrefix
 	if !r.from.IsZero() {
 		from = rowKey(r.from, 0)
 	}
 	err = r.Store.View(ctx, func(rd kv.Reader) error {
-		rows, rest, wait = nil, time.Time{}, time.Minute
+		rows, rest, wait = nil, time.Time{}, gather
 		ripe := map[mail.ID]bool{}
 		seen, behind := 0, false
 		var bad error
