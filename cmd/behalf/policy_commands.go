@@ -71,6 +71,15 @@ func policyCommand() *cobra.Command {
 	eval.Flags().StringVar(&input, "input", "", "`FILE` with the input of a stage as JSON")
 	eval.Flags().StringVar(&pkg, "package", "", "stage to ask; default told from the input")
 	c := group("policy", "Check, test and try policies (offline)", check, test, eval)
+	c.PersistentPreRunE = func(*cobra.Command, []string) error {
+		if path == "" {
+			return nil
+		}
+		if _, err := os.Stat(path); err != nil {
+			return fmt.Errorf("--path: %w", err)
+		}
+		return nil
+	}
 	c.PersistentFlags().StringVar(&path, "path", "", "`FOLDER` of policies; default the built-in ones")
 	return c
 }

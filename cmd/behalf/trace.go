@@ -47,7 +47,7 @@ func traceEvent(b *strings.Builder, m *api.Message, e mail.Event) {
 	case e.Attempt != nil:
 		traceAttempt(line, m, e)
 	default:
-		text := strings.TrimPrefix(string(e.Type), "message.")
+		text := recipientsOf(m, e.Recipients)
 		if e.Actor != "" {
 			text += " by " + e.Actor
 		}
@@ -57,7 +57,7 @@ func traceEvent(b *strings.Builder, m *api.Message, e mail.Event) {
 		if e.Related != "" {
 			text += " (" + e.Related + ")"
 		}
-		line(text, "%s", recipientsOf(m, e.Recipients))
+		line(strings.TrimPrefix(string(e.Type), "message."), "%s", text)
 	}
 }
 
