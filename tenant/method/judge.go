@@ -39,7 +39,7 @@ func judge(in *Input, u *Upstream, m mail.Method, fallback bool) verdict {
 	case mail.MethodName:
 		return name(in, fallback)
 	}
-	return no("method %q is not known" + string(m))
+	return no("method " + string(m) + " is not known")
 }
 
 func domain(in *Input, u *Upstream) verdict {
