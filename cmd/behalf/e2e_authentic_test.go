@@ -205,3 +205,77 @@ func field(msg, name string) string {
 	}
 	return ""
 }
+
+// A hop that cannot carry the content as it is gets it encoded, and the
+// signatures are of what it gets.
+func TestE2EAuthenticAfterEncoding(t *testing.T) {
+	t.Parallel()
+	var old *smtppeer.Peer
+	w := lab.NewWorld(t, func(w *lab.World) string {
+		old = w.NewSink(t, smtppeer.Options{Ext: []string{"PIPELINING", "SIZE 10485760"}})
+		return lab.MX("old.test", "mx.old.test", old.Host())
+	}, nil)
+	r := start(t, w, "")
+	c := login(t, r)
+	long := strings.Repeat("A line that nobody would write by hand. ", 50)
+	for name, v := range map[string]struct{ head, body string }{
+		"eight bits":     {"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n", "Grüße aus Köln\r\n"},
+		"long lines":     {"Content-Type: text/html; charset=us-ascii\r\n", "<p>" + long + "</p>\r\n"},
+		"in a multipart": {"Content-Type: multipart/alternative; boundary=b\r\n", "--b\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\nGrüße\r\n--b\r\nContent-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n<p>Grüße " + long + "</p>\r\n--b--\r\n"},
+	} {
+		if err := c.Mail(acmeFrom); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Rcpt("you@old.test"); err != nil {
+			t.Fatal(err)
+		}
+		d, err := c.Data()
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(d, "From: %s\r\nTo: you@old.test\r\nSubject: %s\r\nMIME-Version: 1.0\r\n%s\r\n%s", acmeFrom, name, v.head, v.body)
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+		got := lab.Arrived(t, old, "Subject: "+name)
+		for line := range strings.Lines(got.Data) {
+			if len(line) > 1000 || strings.ContainsFunc(line, func(r rune) bool { return r > 126 }) {
+				t.Errorf("%s: the hop cannot carry the line %.80q", name, line)
+			}
+		}
+		authentic(t, w, got, "acme.test", "bounce.acme.test")
+	}
+}
+
+// Broadcast mail can be left by one click, and the signatures say that the
+// platform offers it.
+func TestE2EBroadcast(t *testing.T) {
+	t.Parallel()
+	w := lab.NewWorld(t, nil, nil)
+	r := start(t, w, "")
+	id := send(t, r, "you@sink.test", "news of the month", "--stream", "broadcast")
+	r.Reaches(t, id, "delivered", soon)
+	got := lab.Arrived(t, w.Sink, "Subject: news of the month")
+	if post := field(got.Data, "List-Unsubscribe-Post"); post != "List-Unsubscribe=One-Click" {
+		t.Errorf("List-Unsubscribe-Post: %q", post)
+	}
+	link := strings.Trim(field(got.Data, "List-Unsubscribe"), "<>")
+	_, path, ok := strings.Cut(link, "http://relay.platform.test")
+	if !ok || !strings.HasPrefix(path, "/u/") {
+		t.Fatalf("List-Unsubscribe: %s", link)
+	}
+	authentic(t, w, got, "acme.test", "bounce.acme.test")
+	if signed := strings.ToLower(field(got.Data, "DKIM-Signature")); !strings.Contains(signed, "list-unsubscribe:list-unsubscribe-post") {
+		t.Errorf("the signature does not cover the pair: %s", signed)
+	}
+	// The click counts at once, for this stream only.
+	lab.MustRun(t, "", lab.Program(t, "curl"), "-sS", "--fail-with-body", "-d", "List-Unsubscribe=One-Click", r.HTTP+path)
+	out, err := r.CLIAs(t, lab.AcmeSecret, "", binary(t), "send", "--from", acmeFrom, "--to", "you@sink.test", "--subject", "more news", "--text", "x", "--stream", "broadcast")
+	if err == nil {
+		r.Reaches(t, idIn(t, out), "suppressed", soon)
+	}
+	r.Reaches(t, send(t, r, "you@sink.test", "your password"), "delivered", soon)
+	if lab.Count(w.Sink, "Subject: more news") > 0 {
+		t.Error("who left the list got more news")
+	}
+}

@@ -255,6 +255,56 @@ secret: few-secret-0123456789abcdefghijklmnopqrstuvwxyz12
 	}
 }
 
+// One credential of the platform submits for a thousand tenants, over one
+// session and over HTTP, and each message belongs to the tenant that was named.
+func TestE2EThousandTenants(t *testing.T) {
+	t.Parallel()
+	const tenants = 1000
+	w := lab.NewWorld(t, nil, nil)
+	var resources strings.Builder
+	resources.WriteString(w.Tenants("[ { upstream: mx } ]"))
+	for i := range tenants {
+		fmt.Fprintf(&resources, "---\nkind: tenant\nname: t%d\nmethods: [name]\nroute: [ { upstream: mx } ]\n", i)
+	}
+	r := w.Relay(t, lab.RelayOptions{Binary: binary(t), Resources: resources.String()})
+	c := loginAs(t, r, lab.PlatformUser, lab.PlatformSecret)
+	for i := range tenants {
+		submit(t, c, fmt.Sprintf("t%d@customer.test", i), "you@sink.test", fmt.Sprintf("Behalf-Tenant: t%d\r\n", i), fmt.Sprintf("for tenant %d.", i))
+	}
+	lab.Until(t, time.Minute, "all messages to arrive", func() bool { return len(w.Sink.Messages()) >= tenants })
+	for _, i := range []int{0, 1, 17, 500, tenants - 1} {
+		ms := r.Find(t, "--tenant", fmt.Sprintf("t%d", i))
+		if len(ms) != 1 || ms[0].Subject != fmt.Sprintf("for tenant %d.", i) {
+			t.Errorf("tenant %d has %d messages", i, len(ms))
+		}
+		got := lab.Arrived(t, w.Sink, fmt.Sprintf("Subject: for tenant %d.", i))
+		if from := field(got.Data, "From"); !strings.Contains(from, fmt.Sprintf(".t%d@send.platform.test", i)) && !strings.Contains(from, fmt.Sprintf("<t%d", i)) {
+			t.Errorf("tenant %d sent as %s", i, from)
+		}
+	}
+}
+
+// submit sends one message over an open session.
+func submit(t *testing.T, c *smtp.Client, from, to, hints, subject string) {
+	t.Helper()
+	if err := c.Mail(from); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Rcpt(to); err != nil {
+		t.Fatal(err)
+	}
+	w, err := c.Data()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write([]byte(hints + message(from, to, subject))); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Every list can be had in every form.
 func TestE2EOutputFormats(t *testing.T) {
 	t.Parallel()
@@ -285,6 +335,11 @@ func TestE2EOutputFormats(t *testing.T) {
 // login opens a session as tenant acme.
 func login(t *testing.T, r *lab.Relay) *smtp.Client {
 	t.Helper()
+	return loginAs(t, r, lab.AcmeUser, lab.AcmeSecret)
+}
+
+func loginAs(t *testing.T, r *lab.Relay, user, secret string) *smtp.Client {
+	t.Helper()
 	c, err := smtp.Dial(r.Submission)
 	if err != nil {
 		t.Fatal(err)
@@ -293,7 +348,7 @@ func login(t *testing.T, r *lab.Relay) *smtp.Client {
 	if err := c.StartTLS(&tls.Config{InsecureSkipVerify: true}); err != nil { // who it is, is not the point here
 		t.Fatal(err)
 	}
-	if err := c.Auth(smtp.PlainAuth("", lab.AcmeUser, lab.AcmeSecret, r.Host)); err != nil {
+	if err := c.Auth(smtp.PlainAuth("", user, secret, r.Host)); err != nil {
 		t.Fatal(err)
 	}
 	return c
