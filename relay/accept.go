@@ -149,7 +149,10 @@ func (t *transaction) message(h header.Header) (*mail.Message, error) {
 			m.Envelope.UTF8 = m.Envelope.UTF8 || !t.recipients[i].Address.ASCII()
 		}
 	}
-	m.Unsubscribe = m.Stream == mail.StreamBroadcast && !h.Has("List-Unsubscribe")
+	if m.Stream == mail.StreamBroadcast && !h.Has("List-Unsubscribe") {
+		m.Unsubscribe = true
+		t.edits = append(t.edits, mail.Edit{Op: mail.EditRemove, Name: "List-Unsubscribe-Post"}) // half of a pair
+	}
 	if m.MessageID == "" {
 		m.MessageID = newMessageID(id, t.in.Planner.o.SendingDomain)
 	}

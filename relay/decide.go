@@ -77,6 +77,9 @@ func (t *transaction) askMessage(ctx context.Context, m *mail.Message, h header.
 		return err
 	}
 	for _, c := range trial.Choices {
+		if !t.policy.Needs().Candidates {
+			break
+		}
 		q.Candidates = append(q.Candidates, policy.Candidate{Upstream: c.Upstream, Method: c.Method, Holds: c.Holds, Why: c.Why})
 	}
 	if needs := t.policy.Needs(); needs.URLHosts || needs.Attachments && mayAttach(h) {

@@ -176,6 +176,12 @@ func TestSuppressionBeatsHold(t *testing.T) {
 	if st.Recipients[0].State != mail.Held || st.Recipients[1].State != mail.Suppressed || st.Recipients[1].Reason != "manual" {
 		t.Errorf("recipients %+v", st.Recipients)
 	}
+	es, err := w.Spool.Timeline(context.Background(), st.Message.ID)
+	if err != nil || len(es) != 3 || es[0].Type != mail.EventAccepted ||
+		es[1].Type != mail.EventHeld || es[1].Reason != "look" || !slices.Equal(es[1].Recipients, []int{0}) ||
+		es[2].Type != mail.EventSuppressed || es[2].Reason != "manual" || !slices.Equal(es[2].Recipients, []int{1}) {
+		t.Errorf("%v; timeline %+v", err, es)
+	}
 	st = w.Accepted(w.App(), "app@acme.example", body, "eve@there.example")
 	if st.Recipients[0].State != mail.Held {
 		t.Errorf("in another stream: %+v", st.Recipients)

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -217,7 +218,32 @@ func (x *modelTest) enter(mm *modelMessage) {
 	}
 	x.want.msgs[mm.m.ID] = mm
 	x.ids = append(x.ids, mm.m.ID)
-	x.want.feed = append(x.want.feed, mm.events[0]+mm.m.ID.String())
+	mm.events = append(mm.events[:1], notOnTheirWay(mm.rs)...)
+	for _, e := range mm.events {
+		x.want.feed = append(x.want.feed, e+mm.m.ID.String())
+	}
+}
+
+// notOnTheirWay is what the timeline says at once of recipients that were
+// accepted held, suppressed or discarded: those of one kind together.
+func notOnTheirWay(rs []mail.Recipient) (events []string) {
+	var kinds []string
+	who := map[string][]int{}
+	for i, r := range rs {
+		if r.State != mail.Held && r.State != mail.Suppressed && r.State != mail.Discarded {
+			continue
+		}
+		k := fmt.Sprintf("%s|%s|%d", r.State, r.Reason, r.Next.UnixMilli())
+		if who[k] == nil {
+			kinds = append(kinds, k)
+		}
+		who[k] = append(who[k], i)
+	}
+	for _, k := range kinds {
+		state, _, _ := strings.Cut(k, "|")
+		events = append(events, fmt.Sprintf("message.%s %v", state, who[k]))
+	}
+	return events
 }
 
 func (x *modelTest) put() {

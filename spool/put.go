@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -77,7 +78,7 @@ type prepared struct {
 	head    head
 	message []byte
 	chunks  [][]byte
-	event   []byte
+	events  [][]byte
 	due     [][]byte
 }
 
@@ -107,8 +108,42 @@ func (s *Spool) prepare(m *mail.Message, rs []mail.Recipient, acc *mail.Acceptan
 	if p.message, err = s.codec.encode("message", m); err != nil {
 		return nil, err
 	}
-	p.event, err = s.encodeEvent(&mail.Event{At: m.Accepted, Type: mail.EventAccepted, Message: m.ID, Accepted: acc})
-	return p, err
+	events := append([]mail.Event{{At: m.Accepted, Type: mail.EventAccepted, Message: m.ID, Accepted: acc}}, notQueued(m, rs)...)
+	for i := range events {
+		b, err := s.encodeEvent(&events[i])
+		if err != nil {
+			return nil, err
+		}
+		p.events = append(p.events, b)
+	}
+	return p, nil
+}
+
+// notQueued tells of recipients that were accepted and are not on their way:
+// one event for those that share a state and its reason.
+func notQueued(m *mail.Message, rs []mail.Recipient) []mail.Event {
+	var events []mail.Event
+	for i := range rs {
+		r := &rs[i]
+		e := mail.Event{At: m.Accepted, Message: m.ID, Reason: r.Reason, Recipients: []int{i}}
+		switch r.State {
+		case mail.Held:
+			e.Type, e.Next = mail.EventHeld, r.Next
+		case mail.Suppressed:
+			e.Type = mail.EventSuppressed
+		case mail.Discarded:
+			e.Type = mail.EventDiscarded
+		default:
+			continue
+		}
+		same := func(o mail.Event) bool { return o.Type == e.Type && o.Reason == e.Reason && o.Next.Equal(e.Next) }
+		if k := slices.IndexFunc(events, same); k >= 0 {
+			events[k].Recipients = append(events[k].Recipients, i)
+		} else {
+			events = append(events, e)
+		}
+	}
+	return events
 }
 
 func (s *Spool) check(m *mail.Message, rs []mail.Recipient) error {
@@ -181,12 +216,14 @@ func (t *tx) put(p *prepared) error {
 	case !errors.Is(err, kv.ErrNotFound):
 		return err
 	}
-	seq, err := t.event(p.event)
-	if err != nil {
-		return err
-	}
 	h := p.head
-	h.Events = addEvents(nil, seq)
+	for _, b := range p.events {
+		seq, err := t.event(b)
+		if err != nil {
+			return err
+		}
+		h.Events = addEvents(h.Events, seq)
+	}
 	if err := t.setTimer(p.id, &h); err != nil {
 		return err
 	}
