@@ -86,6 +86,9 @@ func (t *transaction) readHeader() (header.Header, error) {
 func (t *transaction) readHints(ctx context.Context, h header.Header) error {
 	for _, f := range h.All() {
 		if len(f.Name) > len(hintPrefix) && strings.EqualFold(f.Name[:len(hintPrefix)], hintPrefix) {
+			if h.Count(f.Name) > 1 { // which one is meant?
+				return mail.Fail(550, mail.Enhanced{5, 6, 0}, mail.OfMessage, mail.ReasonContent, "the message has %d %s fields; give one", h.Count(f.Name), f.Name)
+			}
 			if err := t.hints.setHint(f.Name, f.Value()); err != nil {
 				return err
 			}

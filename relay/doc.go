@@ -1,24 +1,36 @@
-// Package relay takes a message from the doors to the spool, and says at each
-// attempt how it goes out.
+// Package relay takes a message from a door to the spool, and says at each
+// attempt how it leaves again.
 //
-// In the order of one message:
+// An [Intake] knows who a client is and for whom it may act (intake.go), and
+// gives it a [Transaction]: MAIL, each RCPT, the octets, then Commit
+// (transaction.go). HTTP brings a whole message at once (submit.go), and our
+// own bounces come without a client (system.go). Commit is accept.go, to be
+// read first; it takes these steps:
 //
-//   - A door (relay/smtpd, web/api) authenticates its client by Intake.Login and
-//     opens a Transaction; HTTP does it all in one by Intake.Accept.
-//   - intake.go says who acts for whom; transaction.go takes recipients and
-//     bytes, and gives back what was reserved when nothing comes of it.
-//   - accept.go is a page of steps: header and hints (hints.go), an earlier
-//     submission with the same key (idempotency.go), the facts of the message,
-//     suppression (suppressed.go), what DNS and directory say (facts.go), policy
-//     (decide.go, identity.go) with its limits (limits.go, fate.go), the choice
-//     of upstreams and methods, and then spool.Put. That is the instant of
-//     acceptance: only after it does a door say 250 or 202.
-//   - plan.go resolves a wish to a hop at each attempt and renders the message
-//     for it; returnpath.go makes the tokens by which bounces and clicks find
-//     their way back.
-//   - system.go submits mail of the platform's own; unsubscribe.go takes clicks.
+//	hints.go        what the client asks for in Behalf-… fields
+//	idempotency.go  was this message taken before?
+//	suppressed.go   who must not be mailed in this stream
+//	facts.go        what the directory and the DNS say of the From
+//	decide.go       the policy's word at each stage
+//	identity.go     … and what it is told of the From
+//	limits.go       what its limits reserve
+//	fate.go         what becomes of the message and of each recipient
+//	front.go        the fields in front, and those that go
 //
-// Three invariants: the stored bytes are those the client gave; no credential
-// acts for a tenant it was not given, whatever it names; and nothing is accepted
-// that the policy could not be asked about.
+// A [Planner] turns a wish of a message into a hop (plan.go), with the keys,
+// records and settings of that moment, and renders the message for it.
+// returnpath.go makes the tokens that bring a bounce or a click home.
+//
+// What holds:
+//
+//   - Nothing is accepted before spool.Put returned nil, and whatever was
+//     reserved until then is given back if it does not.
+//   - A tenant is known before anything is asked or kept; nobody acts for a
+//     tenant that its credential does not name at that moment.
+//   - A refusal of one recipient leaves the others; what cannot be decided is
+//     451, never an acceptance.
+//   - A policy chooses among the ways and methods that the tenant has and that
+//     hold; it cannot name others.
+//   - The client's octets are kept as they came. All changes are edits, made
+//     when the message is rendered.
 package relay

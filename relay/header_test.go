@@ -132,6 +132,7 @@ func TestRefusedHeaders(t *testing.T) {
 		{"key too long", short + "Behalf-Idempotency-Key: " + strings.Repeat("k", 201) + "\n", "550 5.6.0"},
 		{"unknown method", short + "Behalf-Method: magic\n", "550 5.6.0"},
 		{"route that is not there", short + "Behalf-Route: office\n", "550 5.7.1"},
+		{"a hint twice", short + "Behalf-Tenant: acme\nBEHALF-TENANT: acme\n", "550 5.6.0"},
 		{"foreign tenant", short + "Behalf-Tenant: globex\n", "550 5.7.1"},
 		{"From in UTF-8 without SMTPUTF8", "From: jürgen@acme.example\n", "553 5.6.7"},
 	} {

@@ -27,7 +27,8 @@ func (t *transaction) reserve(pkg string, limits []policy.Limit, fate *fateOfOne
 	var asks []limit.Ask
 	for _, l := range limits {
 		key := limitKey(l)
-		if slices.ContainsFunc(asks, func(a limit.Ask) bool { return a.Key == key }) {
+		if k := slices.IndexFunc(asks, func(a limit.Ask) bool { return a.Key == key }); k >= 0 {
+			asks[k].Rate, asks[k].Burst = min(asks[k].Rate, l.Rate), min(asks[k].Burst, l.Burst) // said twice: the stricter holds
 			continue
 		}
 		if n := t.share(pkg, l, key); n > 0 {

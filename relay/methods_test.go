@@ -311,3 +311,15 @@ func TestForeignDomain(t *testing.T) {
 		t.Errorf("%q", f.Text)
 	}
 }
+
+// TestCapture is development: nothing leaves, so the DNS is taken to show what it
+// should, and messages look as they would.
+func TestCapture(t *testing.T) {
+	w := relaytest.New(t, relaytest.Options{Planner: func(o *relay.PlannerOptions) { o.Capture, o.Mailbox = true, relaytest.Nowhere{} }})
+	w.Acme(`"route":[{"upstream":"mx"}]`)
+	w.DNS.Fail("_dmarc.acme.example", true)
+	r := w.Render(w.Accepted(w.App(), "app@acme.example", body, "bob@there.example"), 0, 0)
+	if r.Hop.Method != mail.MethodDomain || !slices.Equal(signers(r), []string{"acme.example", "acme.example", relaytest.SendingDomain}) || !strings.HasSuffix(r.From, "@bounce.acme.example") {
+		t.Errorf("method %s, signed %v, from %s", r.Hop.Method, r.Signed, r.From)
+	}
+}
