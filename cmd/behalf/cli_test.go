@@ -250,6 +250,9 @@ func TestFormats(t *testing.T) {
 			t.Errorf("%q shows a secret", list)
 		}
 	}
+	if zone := d.ok("domain", "records", "acme.example", "--zone"); !strings.Contains(zone, "b2._domainkey.acme.example.") {
+		t.Errorf("%s", zone)
+	}
 	for _, one := range [][]string{{"get", "tenant", "acme"}, {"get", "credential", "acme/app"}, {"tenant", "show", "acme"}, {"domain", "show", "acme.example"}, {"get", "identity", "support@acme.example"}, {"queue", "stats"}} {
 		if got := d.ok(one...); !strings.Contains(got, ": ") || strings.HasPrefix(got, "{") {
 			t.Errorf("%q is not YAML: %s", one, got)

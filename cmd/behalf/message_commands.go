@@ -195,17 +195,3 @@ func operationCommand(f *clientFlags, name, short string) *cobra.Command {
 	}
 	return c
 }
-
-func domainCommand(f *clientFlags) *cobra.Command {
-	var o output
-	var of string
-	records := &cobra.Command{Use: "records NAME", Short: "The DNS records to publish for a domain, with what stands there now", Args: exactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			t, name := splitName("domains", of, args[0])
-			return showList(cmd, f, &o, "/v1/domains/"+url.PathEscape(name)+"/records", tenantQuery(t), 0,
-				[]column{{"STATUS", "status"}, {"TYPE", "type"}, {"NAME", "name"}, {"VALUE", "value"}, {"HELP", "help"}})
-		}}
-	o.add(records)
-	records.Flags().StringVar(&of, "tenant", "", "owner of the domain")
-	return group("domain", "Domains of tenants", records, listCommand(f, "domains"), showCommand(f, "domains"), removeCommand(f, "domain"))
-}

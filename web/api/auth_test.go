@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 
 // Who shows nothing valid gets 401 at every operation, and learns nothing.
 func TestUnauthenticated(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.customer("acme")
 	_, all := w.operations()
@@ -31,6 +33,7 @@ func TestUnauthenticated(t *testing.T) {
 }
 
 func TestAuthentication(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.customer("acme")
 	m := tenant.Meta{Tenant: "acme"}
@@ -83,6 +86,7 @@ func TestAuthentication(t *testing.T) {
 // Guessing is answered ever later and then refused unseen, but whoever logged
 // in from there before goes on.
 func TestGuessing(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.customer("acme")
 	w.get("acme-secret", "/v1/messages").want(t, 200)
@@ -90,11 +94,15 @@ func TestGuessing(t *testing.T) {
 	for i := range tries {
 		tries[i] = fmt.Sprintf("guess-%d", i)
 	}
-	each(tries, func(_ int, key string) {
-		if a := w.get(key, "/v1/messages"); a.status != 401 && a.status != 429 {
-			t.Errorf("%s", a)
-		}
-	})
+	var all sync.WaitGroup
+	for _, key := range tries {
+		all.Go(func() {
+			if a := w.get(key, "/v1/messages"); a.status != 401 && a.status != 429 {
+				t.Errorf("%s", a)
+			}
+		})
+	}
+	all.Wait()
 	a := w.get("another-guess", "/v1/messages").want(t, http.StatusTooManyRequests)
 	if a.header.Get("Retry-After") == "" {
 		t.Error("no Retry-After")
@@ -103,6 +111,7 @@ func TestGuessing(t *testing.T) {
 }
 
 func TestProblems(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.customer("acme")
 	for _, c := range []struct {

@@ -85,6 +85,10 @@ func (a *API) openStream(w http.ResponseWriter, r *http.Request) (*stream, error
 		f.RetryAfter = time.Minute
 		return nil, f
 	}
+	if err := s.out.SetReadDeadline(time.Time{}); err != nil { // the request is read; nothing more is due
+		<-a.streams
+		return nil, fmt.Errorf("preparing a stream: %w", err)
+	}
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(http.StatusOK)

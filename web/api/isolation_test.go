@@ -158,6 +158,7 @@ var attempts = map[string][]attempt{
 // A credential reaches nothing of a tenant that is not its own: by no endpoint,
 // however the tenant is named, and it cannot even tell whether it exists.
 func TestIsolation(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	for _, name := range []string{"acme", "initech", "globex"} {
 		w.customer(name)
@@ -373,6 +374,7 @@ func TestFeedIsolation(t *testing.T) {
 // When a tenant is deleted, a tenant that is then made with its name, or with
 // its number for a name, gets nothing of it.
 func TestDeletedTenantLeavesNothing(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.customer("acme")
 	id := w.send("acme-secret", "acme", nil)

@@ -62,6 +62,7 @@ func TestSubmitInParts(t *testing.T) {
 // What is wrong with a submission is told with the status that fits and a
 // sentence that names the fault.
 func TestSubmissionProblems(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.customer("acme")
 	rfc822 := map[string]string{"Content-Type": "message/rfc822"}
@@ -148,6 +149,7 @@ func TestSubmitWhole(t *testing.T) {
 }
 
 func TestIdempotency(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.customer("acme")
 	w.customer("globex")
