@@ -25,8 +25,8 @@ const (
 const (
 	minTTL   = 5 * time.Second
 	maxTTL   = time.Hour
-	maxNoTTL = time.Minute // for "there is none": a record just published must be seen soon
-	errTTL   = 3 * time.Second  // so that a storm of messages does not become one of questions
+	maxNoTTL = time.Minute     // for "there is none": a record just published must be seen soon
+	errTTL   = 3 * time.Second // so that a storm of messages does not become one of questions
 )
 
 // result is one looked-up record set.
