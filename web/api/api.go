@@ -72,6 +72,7 @@ func Mount(r chi.Router, p Parts, version string) {
 	a.operations(h)
 	a.suppressions(h)
 	a.policies(h)
+	a.stats(h)
 	describeProblems(h.OpenAPI())
 	r.Get("/docs", docs(h))
 }

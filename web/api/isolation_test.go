@@ -144,6 +144,7 @@ var attempts = map[string][]attempt{
 		{path: "/v1/messages", body: message(`,"headers":{"Behalf-Tenant":"{tenant}"}`)},
 		{path: "/v1/messages?to=guest@elsewhere.example&tenant={tenant}", body: "From: support@acme.example\nBehalf-Tenant: {tenant}\n\nx", header: map[string]string{"Content-Type": "message/rfc822"}},
 	},
+	"GET /v1/stats":              append(query("/v1/stats"), attempt{path: "/v1/stats?tenant=acme&credential={tenant}/app", harmless: true}, attempt{path: "/v1/stats?tenant={tenant}&credential={tenant}/app"}),
 	"GET /v1/queue":              {{path: "/v1/queue", harmless: true}, {path: "/v1/queue?tenant={tenant}"}},
 	"GET /v1/queue/stats":        {{path: "/v1/queue/stats"}, {path: "/v1/queue/stats?tenant={tenant}"}},
 	"POST /v1/queue/retry":       bulk("/v1/queue/retry"),
@@ -277,7 +278,7 @@ func (w *world) picture() string {
 // cursors gives a cursor from globex's own list at path, or one made up.
 func (w *world) cursors(path string) string {
 	list := path
-	if strings.Contains(path, "{") || path == "/v1/queue" || path == "/v1/events" || strings.HasPrefix(path, "/v1/pol") || path == "/v1/queue/stats" || strings.HasPrefix(path, "/v1/queue/") {
+	if strings.Contains(path, "{") || path == "/v1/queue" || path == "/v1/stats" || path == "/v1/events" || strings.HasPrefix(path, "/v1/pol") || path == "/v1/queue/stats" || strings.HasPrefix(path, "/v1/queue/") {
 		return ""
 	}
 	got := into[struct{ Next string }](w.t, w.get("globex-secret", list+"?limit=1").want(w.t, 200))

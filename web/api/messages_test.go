@@ -360,6 +360,20 @@ func TestBulk(t *testing.T) {
 	}
 }
 
+func TestStats(t *testing.T) {
+	w := newWorld(t)
+	w.customer("acme")
+	w.send("acme-secret", "acme", map[string]any{"to": "a@elsewhere.example, b@elsewhere.example"})
+	w.send(adminKey, "acme", map[string]any{"tenant": "acme"})
+	for query, want := range map[string]api.Sent{"": {Messages: 2, Recipients: 3}, "?credential=acme/app": {Messages: 1, Recipients: 2}, "?tenant=acme&credential=acme/other": {}} {
+		s := into[api.TenantStats](t, w.get("acme-secret", "/v1/stats"+query).want(t, 200))
+		if s.Tenant != "acme" || s.Hour != want || s.Day != want {
+			t.Errorf("%q: %+v", query, s)
+		}
+	}
+	w.get(adminKey, "/v1/stats").want(t, 422) // whose?
+}
+
 func TestQueue(t *testing.T) {
 	w := newWorld(t)
 	w.customer("acme")

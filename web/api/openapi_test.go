@@ -171,6 +171,7 @@ func TestAnswersAsDescribed(t *testing.T) {
 		{"Accepted", w.post("acme-secret", "/v1/messages", draft("acme", "other@elsewhere.example"))},
 		{"SuppressionPage", w.get("acme-secret", "/v1/suppressions")},
 		{"QueueList", w.get("acme-secret", "/v1/queue")},
+		{"TenantStats", w.get("acme-secret", "/v1/stats")},
 		{"Stats", w.get(adminKey, "/v1/queue/stats")},
 		{"PolicyStatus", w.get(adminKey, "/v1/policies")},
 		{"Explanation", w.post(adminKey, "/v1/policies/evaluate", `{"tenant":{"id":1,"name":"acme"}}`)},
