@@ -196,6 +196,7 @@ func (s *session) serve() {
 		return
 	}
 	if !s.step("CONNECT", "", "220 peer.test ESMTP") {
+		s.w.Flush()
 		return
 	}
 	for {
