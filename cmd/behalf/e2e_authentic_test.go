@@ -110,11 +110,7 @@ func TestE2EAuthentic(t *testing.T) {
 	})
 	t.Run("domain, submitted as bytes", func(t *testing.T) {
 		raw := strings.ReplaceAll("From: support@acme.test\nTo: you@sink.test\nSubject: odd  bytes\nX-Odd:\n \t folded \t\nContent-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\n\nGrüße \t \n\n.dot\n\n\n\n", "\n", "\r\n")
-		out, err := r.CLIAs(t, lab.AcmeSecret, raw, strings.TrimSuffix(binary(t), "behalf")+"sendmail", "-t", "-i")
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Reaches(t, idIn(t, out), "delivered", soon)
+		r.Reaches(t, sendmail(t, r, raw, "-t", "-i"), "delivered", soon)
 		authentic(t, w, lab.Arrived(t, w.Sink, "Subject: odd  bytes"), "acme.test", "bounce.acme.test")
 	})
 	t.Run("name", func(t *testing.T) {
