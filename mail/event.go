@@ -66,6 +66,7 @@ type Ruling struct {
 	Rules    []string `json:"rules,omitempty" cbor:"3,keyasint,omitempty"`
 	Detail   string   `json:"detail,omitempty" cbor:"4,keyasint,omitempty"`
 	Digest   string   `json:"digest,omitempty" cbor:"5,keyasint,omitempty"` // of the policy set
+	About    string   `json:"about,omitempty" cbor:"6,keyasint,omitempty"`  // the recipient that was asked about
 }
 
 // Choice says whether a method holds at an upstream, and why.

@@ -55,6 +55,8 @@ func (t *transaction) accept(ctx context.Context) (Receipt, error) {
 	if err != nil {
 		return t.notPut(ctx, err)
 	}
+	t.in.o.Log.Info("accepted", "id", m.ID.String(), "tenant", t.view.Tenant.Name, "credential", m.Credential, "door", string(m.Door),
+		"mail_from", m.Envelope.From.String(), "from", m.From.String(), "recipients", len(t.recipients), "size", m.Size)
 	t.learn(ctx, m)
 	t.in.Offer(st)
 	t.in.Wait(ctx)
@@ -104,7 +106,7 @@ func (t *transaction) readHints(ctx context.Context, h header.Header) error {
 	}
 	if t.view == nil {
 		return mail.Fail(550, mail.Enhanced{5, 7, 1}, mail.OfMessage, mail.ReasonPolicy,
-			"credential %s acts for several tenants; name one by the username %s+TENANT, by authzid, or by the header field Behalf-Tenant", t.p.Username, t.p.Username)
+			"%s acts for several tenants; name one: the header Behalf-Tenant (of the message or of the HTTP request), the field tenant, the username %s+TENANT, or authzid", t.p.Username, t.p.Username)
 	}
 	if t.asked == len(t.recipients) {
 		return nil

@@ -23,7 +23,7 @@ func (t *transaction) askSender(ctx context.Context) error {
 		return err
 	}
 	d, err := t.policy.Sender(ctx, &in)
-	return t.rule(policy.PackageSender, d, err, &t.fate)
+	return t.rule(policy.PackageSender, "", d, err, &t.fate)
 }
 
 // askRecipient asks the recipient stage about one recipient. A refusal, and
@@ -46,7 +46,7 @@ func (t *transaction) askRecipient(ctx context.Context, a mail.Address, fate *fa
 		}
 	}
 	d, err := t.policy.Recipient(ctx, &in)
-	if err := t.rule(policy.PackageRecipient, d, err, fate); err != nil {
+	if err := t.rule(policy.PackageRecipient, a.String(), d, err, fate); err != nil {
 		return err
 	}
 	if in.Recipient.FirstTime {
@@ -93,7 +93,7 @@ func (t *transaction) askMessage(ctx context.Context, m *mail.Message, h header.
 		q.Message.URLHosts = parts.URLHosts
 	}
 	d, err := t.policy.Message(ctx, &q)
-	if err := t.rule(policy.PackageMessage, d, err, &t.fate); err != nil {
+	if err := t.rule(policy.PackageMessage, "", d, err, &t.fate); err != nil {
 		return err
 	}
 	return t.redirect(d, in)
@@ -149,17 +149,23 @@ func (t *transaction) impossible(d policy.Decision, why string) error {
 // rule takes a decision over: a refusal ends the command or the recipient, a
 // limit that is reached does what its rule says, and the rest is remembered
 // until the message is there. Fate is that of the message, or of the recipient
-// asked about. An engine error is never an acceptance.
-func (t *transaction) rule(pkg string, d policy.Decision, err error, fate *fateOfOne) error {
+// asked about, whose address is about. An engine error is never an acceptance.
+func (t *transaction) rule(pkg, about string, d policy.Decision, err error, fate *fateOfOne) error {
 	if err != nil {
 		t.in.o.Log.Error("policy could not decide", "package", pkg, "tenant", t.view.Tenant.Name, "err", err)
 		return &mail.Failure{Code: 451, Enhanced: mail.Enhanced{4, 3, 0}, Scope: mail.OfUs, Reason: mail.ReasonInternal, Err: err,
 			Text: "the policy could not be asked; try again in a few minutes"}
 	}
 	if len(d.Rules) > 0 || d.Action != policy.Accept {
-		t.rulings = addRuling(t.rulings, d.Ruling(pkg))
+		ruling := d.Ruling(pkg)
+		if d.Action != policy.Accept {
+			ruling.About = about
+		}
+		t.rulings = addRuling(t.rulings, ruling)
 	}
 	if f := d.Failure(); f != nil {
+		t.in.o.Log.Info("refused by policy", "tenant", t.view.Tenant.Name, "credential", t.p.Username, "package", pkg, "rules", d.Rules,
+			"code", d.Code, "reason", d.Reason, "detail", d.Detail, "recipient", about)
 		return f
 	}
 	if err := t.reserve(pkg, d.Limits, fate); err != nil {

@@ -189,13 +189,7 @@ func (s *server) openDirectory(ctx context.Context) (err error) {
 
 // openPolicy compiles the rules and reads the limits back.
 func (s *server) openPolicy(ctx context.Context) (err error) {
-	path := s.c.Policy.Path
-	if path != "" {
-		if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
-			path = ""
-		}
-	}
-	s.policy, err = policy.New(ctx, policy.Options{Path: path, Defaults: policies.FS, Watch: *s.c.Policy.Watch, Log: s.log, Metrics: s.reg})
+	s.policy, err = policy.New(ctx, policy.Options{Path: s.c.Policy.Path, Defaults: policies.FS, Watch: *s.c.Policy.Watch, Log: s.log, Metrics: s.reg})
 	if err != nil {
 		return fmt.Errorf("loading the policies: %w", err)
 	}

@@ -72,7 +72,7 @@ func traceAcceptance(line func(string, string, ...any), m *api.Message, a *mail.
 	}
 	line("accepted", "by %s from %s (%s), MAIL FROM <%s>, %d recipients, %s", m.Door, who, a.Client, m.MailFrom, len(m.Recipients), over)
 	for _, r := range a.Policy {
-		line("policy", "%s: %s %s", strings.TrimPrefix(r.Package, "behalf."), r.Decision, strings.Join(r.Rules, ", "))
+		line("policy", "%s: %s", strings.TrimPrefix(r.Package, "behalf."), strings.TrimSpace(r.Decision+" "+strings.Join(r.Rules, ", ")+" "+about(r.About)))
 	}
 	for _, c := range a.Choices {
 		mark := "no "
@@ -110,6 +110,13 @@ func traceAttempt(line func(string, string, ...any), m *api.Message, e mail.Even
 	if !e.Next.IsZero() {
 		more("next try at %s", e.Next.Local().Format(time.DateTime))
 	}
+}
+
+func about(recipient string) string {
+	if recipient == "" {
+		return ""
+	}
+	return "for " + recipient
 }
 
 func orDash(s string) string { return orText(s, "-") }

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -19,6 +20,9 @@ func (c *Config) check(s *source) error {
 	}
 	if n := len(c.Listen.Submission) + len(c.Listen.Submissions) + len(c.Listen.HTTP); n == 0 {
 		return bad("listen", "no door is open; give at least one of submission, submissions, http")
+	}
+	if path, addr, other := c.Listen.clash(); path != "" {
+		return bad(path, "%s is taken by %s", addr, other)
 	}
 	for path, file := range map[string]string{"tls.cert": c.TLS.Cert, "tls.key": c.TLS.Key} {
 		if file == "" {
@@ -47,4 +51,25 @@ func (c *Config) check(s *source) error {
 
 func isLoopback(host string) bool {
 	return host == "localhost" || strings.HasPrefix(host, "127.") || host == "::1"
+}
+
+// clash finds two doors at one address. Metrics may share the door of http.
+func (l *Listen) clash() (path, addr, other string) {
+	doors := []struct {
+		path  string
+		addrs Addrs
+	}{{"listen.submission", l.Submission}, {"listen.submissions", l.Submissions}, {"listen.http", l.HTTP}, {"listen.metrics", l.Metrics}}
+	if slices.Equal(l.HTTP, l.Metrics) {
+		doors = doors[:3]
+	}
+	taken := map[string]string{}
+	for _, d := range doors {
+		for _, a := range d.addrs {
+			if taken[a] != "" && !strings.HasSuffix(a, ":0") {
+				return d.path, a, taken[a]
+			}
+			taken[a] = d.path
+		}
+	}
+	return "", "", ""
 }

@@ -75,6 +75,8 @@ func TestLoadRefuses(t *testing.T) {
 		"bad list item":     {text: minimal + "egress:\n  allow:\n    - 10.0.0.0/8\n    - ten\n", want: []string{"behalf.yaml:6", "egress.allow.1"}},
 		"no YAML":           {text: "hostname: [", want: []string{"behalf.yaml:1"}},
 		"same key twice":    {text: minimal + "hostname: b.example\n", want: []string{"behalf.yaml:3", "hostname"}},
+		"one address twice": {text: "hostname: a.example\nlisten:\n  http: 127.0.0.1:8025\n  submission: 127.0.0.1:8025\n", want: []string{"behalf.yaml:3", "listen.http", "listen.submission"}},
+		"variable misspelt": {text: minimal, env: "BEHALF_LISTEN_SUBMISION=127.0.0.1:1", want: []string{"BEHALF_LISTEN_SUBMISION", "did you mean BEHALF_LISTEN_SUBMISSION"}},
 		"no door":           {text: "hostname: a.example\n", want: []string{"no door is open"}},
 		"bad variable":      {text: minimal, env: "BEHALF_MX_PORT=many", want: []string{"environment variable BEHALF_MX_PORT"}},
 		"missing cert":      {text: minimal + "tls: { cert: c.pem, key: k.pem }\n", want: []string{"behalf.yaml:3", "no such file"}},

@@ -122,7 +122,39 @@ func (s *source) overlay(doc, schema map[string]any, environ []string) error {
 			vars[k] = v
 		}
 	}
+	if err := unknownVariable(schema, vars); err != nil {
+		return err
+	}
 	return s.overlayObject(doc, schema, schema, nil, vars)
+}
+
+// unknownVariable refuses a variable that is one slip away from a key. Others
+// that begin with BEHALF_ may be anybody's, secrets that resources name as
+// env:BEHALF_… among them.
+func unknownVariable(schema map[string]any, vars map[string]string) error {
+	var known []string
+	collect(schema, schema, "BEHALF", &known)
+	for name := range vars {
+		if slices.Contains(known, name) || name == "BEHALF_SERVER" || name == "BEHALF_KEY" || name == "BEHALF_TENANT" {
+			continue
+		}
+		for _, k := range known {
+			if levenshtein.ComputeDistance(name, k) <= 2 {
+				return fmt.Errorf("environment variable %s: there is no such key; did you mean %s?", name, k)
+			}
+		}
+	}
+	return nil
+}
+
+// collect lists the variables of all keys below a schema.
+func collect(schema, root map[string]any, prefix string, names *[]string) {
+	props, _ := schema["properties"].(map[string]any)
+	for key, sub := range props {
+		name := prefix + "_" + strings.ToUpper(key)
+		*names = append(*names, name)
+		collect(deref(sub.(map[string]any), root), root, name, names)
+	}
 }
 
 func (s *source) overlayObject(doc, schema, root map[string]any, path []string, vars map[string]string) error {
