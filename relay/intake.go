@@ -134,7 +134,7 @@ func (in *Intake) principal(ctx context.Context, c Client, cred *tenant.Credenti
 		named = cred.Tenant
 	}
 	if named != "" {
-		if p.view, err = in.actFor(ctx, cred, named); err != nil {
+		if p.view, err = in.actFor(ctx, c, cred, named); err != nil {
 			return nil, err
 		}
 	}
@@ -147,17 +147,21 @@ func notYours(c *tenant.Credential, name string) *mail.Failure {
 	return mail.Fail(550, mail.Enhanced{5, 7, 1}, mail.OfMessage, mail.ReasonPolicy, "credential %s may not act for tenant %q", c.Username, name)
 }
 
-// actFor opens the tenant that a credential acts for.
-func (in *Intake) actFor(ctx context.Context, c *tenant.Credential, name string) (*tenant.View, error) {
-	find := in.Directory.ViewByName
-	if c != &in.administrator {
-		find = func(ctx context.Context, name string) (*tenant.View, error) {
-			return in.Directory.ViewFor(ctx, c, name)
-		}
+// actFor opens the tenant that a client's credential acts for, as both are now.
+func (in *Intake) actFor(ctx context.Context, c Client, cred *tenant.Credential, name string) (*tenant.View, error) {
+	var v *tenant.View
+	var err error
+	if cred == &in.administrator {
+		v, err = in.Directory.ViewByName(ctx, name)
+	} else {
+		v, err = in.Directory.ViewFor(ctx, cred, name, c.Addr.Addr())
 	}
-	v, err := find(ctx, name)
-	if errors.Is(err, tenant.ErrNotFound) {
-		return nil, notYours(c, name)
+	switch {
+	case errors.Is(err, tenant.ErrNotFound):
+		return nil, notYours(cred, name)
+	case errors.Is(err, tenant.ErrAuth):
+		return nil, &mail.Failure{Code: 550, Enhanced: mail.Enhanced{5, 7, 1}, Scope: mail.OfMessage, Reason: mail.ReasonAuth, Err: err,
+			Text: "credential " + cred.Username + " has changed or expired since log-in, or may not be used from here any more; log in again"}
 	}
 	return v, err
 }
@@ -172,7 +176,7 @@ func (in *Intake) begin(ctx context.Context, p *Principal, c Client, e mail.Enve
 	if size > in.o.MaxSize {
 		return nil, tooLarge(in.o.MaxSize)
 	}
-	view, err := in.freshView(ctx, p)
+	view, err := in.freshView(ctx, p, c)
 	if err != nil {
 		return nil, err
 	}
@@ -192,12 +196,12 @@ func (in *Intake) begin(ctx context.Context, p *Principal, c Client, e mail.Enve
 }
 
 // freshView sees the principal's tenant as it is now, not as it was at log-in:
-// a tenant may have been suspended since.
-func (in *Intake) freshView(ctx context.Context, p *Principal) (*tenant.View, error) {
+// a tenant may have been suspended since, and a credential been taken away.
+func (in *Intake) freshView(ctx context.Context, p *Principal, c Client) (*tenant.View, error) {
 	if p.view == nil {
 		return nil, nil
 	}
-	return in.actFor(ctx, p.credential, p.view.Tenant.Name)
+	return in.actFor(ctx, c, p.credential, p.view.Tenant.Name)
 }
 
 func tooLarge(limit int64) *mail.Failure {

@@ -138,7 +138,7 @@ func (t *transaction) nameTenant(ctx context.Context, name string) error {
 		}
 		return nil
 	}
-	v, err := t.in.actFor(ctx, c, name)
+	v, err := t.in.actFor(ctx, t.client, c, name)
 	if err != nil {
 		return err
 	}

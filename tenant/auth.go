@@ -105,12 +105,12 @@ func (d *Directory) Authenticate(ctx context.Context, username, secret string) (
 // accept checks the time and notes the use.
 func (d *Directory) accept(c *credential, id mail.TenantID) (*Credential, error) {
 	now := time.Now()
-	if !c.Expires.IsZero() && !now.Before(c.Expires) {
+	if c.expired(now) {
 		return nil, fmt.Errorf("%w: %s expired on %s", ErrAuth, c.Username, c.Expires.Format(time.RFC3339))
 	}
 	d.used.touch(id, c.Name, now)
 	out := c.Credential
-	out.owner = id
+	out.owner, out.proved = id, c.mac
 	return &out, nil
 }
 
@@ -229,24 +229,53 @@ func (d *Directory) MayActFor(c *Credential, tenantName string) bool {
 	return ActorOf(c).may(tenantName)
 }
 
-// ViewFor is ViewByName for a credential that may act for the tenant, and that
-// still exists. Anything else is ErrNotFound.
-func (d *Directory) ViewFor(ctx context.Context, c *Credential, tenantName string) (*View, error) {
-	if !d.MayActFor(c, tenantName) {
+// ViewFor is ViewByName for a credential that was authenticated earlier, in a
+// session from addr. What counts is the credential as it is stored now: ErrAuth
+// if it has another secret since, has expired or may not be used from addr;
+// ErrNotFound if it is gone or may not act for the tenant.
+func (d *Directory) ViewFor(ctx context.Context, c *Credential, tenantName string, addr netip.Addr) (*View, error) {
+	if c == nil {
 		return nil, fmt.Errorf("tenant %q: %w", clip(tenantName), ErrNotFound)
 	}
-	now, err := d.View(ctx, c.owner)
+	now, err := d.current(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	if own, ok := now.credentials[c.Name]; !ok || !own.Created.Equal(c.Created) {
-		return nil, fmt.Errorf("credential %s is gone: %w", c.Username, ErrNotFound)
+	switch {
+	case now.expired(time.Now()):
+		return nil, fmt.Errorf("%w: %s expired on %s", ErrAuth, now.Username, now.Expires.Format(time.RFC3339))
+	case !now.Allows(addr):
+		return nil, fmt.Errorf("%w: %s may not be used from %s", ErrAuth, now.Username, addr)
+	case !d.MayActFor(&now.Credential, tenantName):
+		return nil, fmt.Errorf("tenant %q: %w", clip(tenantName), ErrNotFound)
 	}
 	v, err := d.ViewByName(ctx, tenantName)
-	if err == nil && c.Scope != ScopePlatform && v.Tenant.ID != c.owner {
+	if err == nil && now.Scope != ScopePlatform && v.Tenant.ID != c.owner {
 		return nil, fmt.Errorf("tenant %q: %w", tenantName, ErrNotFound) // another tenant of that name by now
 	}
 	return v, err
+}
+
+// current is an authenticated credential as it is stored now, if it is still
+// the same one with the same secret.
+func (d *Directory) current(ctx context.Context, c *Credential) (*credential, error) {
+	v, err := d.View(ctx, c.owner)
+	if err != nil {
+		return nil, err
+	}
+	now, ok := v.credentials[c.Name]
+	if !ok || !now.Created.Equal(c.Created) {
+		return nil, fmt.Errorf("credential %s is gone: %w", c.Username, ErrNotFound)
+	}
+	if !hmac.Equal(now.mac, c.proved) {
+		return nil, fmt.Errorf("%w: %s has another secret by now", ErrAuth, c.Username)
+	}
+	return now, nil
+}
+
+// expired reports whether the credential's time is over.
+func (c *Credential) expired(now time.Time) bool {
+	return !c.Expires.IsZero() && !now.Before(c.Expires)
 }
 
 // Allows reports whether the credential may be used from addr.

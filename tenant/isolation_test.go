@@ -100,7 +100,7 @@ func TestNobodySeesOrActsForAnotherTenant(t *testing.T) {
 			if w.MayActFor(c, name) {
 				t.Errorf("%+v may act for %q", c, name)
 			}
-			if v, err := w.ViewFor(ctx, c, name); !errors.Is(err, tenant.ErrNotFound) {
+			if v, err := w.ViewFor(ctx, c, name, anywhere); !errors.Is(err, tenant.ErrNotFound) {
 				t.Errorf("%+v sees %q: %+v, %v", c, name, v, err)
 			}
 		}
@@ -110,10 +110,10 @@ func TestNobodySeesOrActsForAnotherTenant(t *testing.T) {
 			t.Errorf("the credential for all tenants may act for %q: %v", name, !want)
 		}
 	}
-	if v, err := w.ViewFor(ctx, platformCred, "acme"); err != nil || v.Tenant.Name != "acme" {
+	if v, err := w.ViewFor(ctx, platformCred, "acme", anywhere); err != nil || v.Tenant.Name != "acme" {
 		t.Errorf("the platform's credential for acme: %v", err)
 	}
-	if _, err := w.ViewFor(ctx, platformCred, "initech"); !errors.Is(err, tenant.ErrNotFound) {
+	if _, err := w.ViewFor(ctx, platformCred, "initech", anywhere); !errors.Is(err, tenant.ErrNotFound) {
 		t.Errorf("a tenant that is listed but does not exist: %v", err)
 	}
 	// Secrets are reached by the tenant's number only.

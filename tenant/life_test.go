@@ -64,7 +64,7 @@ func TestDeletedTenantLeavesNothingAndItsNumberIsNotUsedAgain(t *testing.T) {
 	}
 	// A session of the old tenant's credential must not become one of the new
 	// tenant of that name.
-	if _, err := w.ViewFor(ctx, c, "acme"); !errors.Is(err, tenant.ErrNotFound) {
+	if _, err := w.ViewFor(ctx, c, "acme", anywhere); !errors.Is(err, tenant.ErrNotFound) {
 		t.Errorf("the old credential sees the new tenant: %v", err)
 	}
 }

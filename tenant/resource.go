@@ -83,7 +83,10 @@ type Credential struct {
 	Notify   string    `json:"notify,omitempty"`
 	LastUsed time.Time `json:"last_used,omitzero"`
 
-	owner mail.TenantID // set by the directory when it authenticates
+	// Set by the directory when it authenticates: whose it is, and the MAC of
+	// the secret that was proved.
+	owner  mail.TenantID
+	proved []byte
 }
 
 // Domain is a DNS domain that a tenant proves it owns.

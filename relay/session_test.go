@@ -1,0 +1,42 @@
+package relay_test
+
+import (
+	"testing"
+
+	"behalf/relay/relaytest"
+)
+
+// TestCredentialChangedInSession: a session sends with its credential as that
+// is now, not as it was at log-in.
+func TestCredentialChangedInSession(t *testing.T) {
+	const text = "From: someone@elsewhere.example\n"
+	platform := func(fields string) string {
+		return `{"kind":"credential","scope":"platform","name":"app",` + fields + `}`
+	}
+	for name, c := range map[string]struct{ change, want string }{
+		"unchanged":    {platform(`"tenants":["acme","globex"]`), ""},
+		"rotated":      {platform(`"tenants":["acme","globex"],"secret":"bhf_another-secret-0123456789-0123456789"`), "550 5.7.1"},
+		"expired":      {platform(`"tenants":["acme","globex"],"expires":"2001-01-01T00:00:00Z"`), "550 5.7.1"},
+		"narrowed":     {platform(`"tenants":["acme"]`), "550 5.7.1"},
+		"fenced":       {platform(`"tenants":["acme","globex"],"networks":["203.0.113.7"]`), "550 5.7.1"},
+		"fenced in":    {platform(`"tenants":["acme","globex"],"networks":["` + relaytest.Client().Addr.Addr().String() + `"]`), ""},
+		"for everyone": {platform(`"tenants":["*"]`), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := twoTenants(t)
+			named, open := w.Login("platform/app+globex", platformSecret), w.Login("platform/app", platformSecret)
+			w.Apply(c.change)
+			_, first := w.Send(named, "app@x.example", text+"\nx\n", "bob@there.example")
+			_, second := w.Send(open, "app@x.example", text+"Behalf-Tenant: globex\n\nx\n", "bob@there.example")
+			for _, err := range []error{first, second} {
+				if c.want == "" {
+					if err != nil {
+						t.Error(err)
+					}
+					continue
+				}
+				wantFailure(t, err, c.want)
+			}
+		})
+	}
+}
