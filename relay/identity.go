@@ -11,7 +11,7 @@ import (
 )
 
 // identity is what the policy is told of the From: the identity of the tenant
-// that covers it, whether it is proved, whether another tenant has proved it,
+// that covers it, whether it is proved, whether it is another tenant's,
 // and by which methods it can be made authentic.
 func (t *transaction) identity(ctx context.Context, from mail.Address, in *method.Input, trial method.Result) (policy.Identity, error) {
 	p := policy.Identity{Verified: in.IdentityOK}
@@ -20,11 +20,10 @@ func (t *transaction) identity(ctx context.Context, from mail.Address, in *metho
 	} else if in.IdentityOK {
 		p.Address = "*@" + in.Domain.Name
 	}
-	owner, found, err := t.in.Directory.OwnerOf(ctx, from.Domain)
-	if err != nil {
+	var err error
+	if p.Foreign, err = t.in.Directory.Foreign(ctx, t.view.Tenant.ID, from); err != nil {
 		return p, err
 	}
-	p.Foreign = found && owner != t.view.Tenant.ID
 	for _, c := range trial.Choices {
 		if c.Holds {
 			p.Methods = append(p.Methods, c.Method)

@@ -1,6 +1,7 @@
 package relay_test
 
 import (
+	"strings"
 	"testing"
 
 	"behalf/relay/relaytest"
@@ -39,4 +40,17 @@ func TestCredentialChangedInSession(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestForeignAddress: an address that is verified for another tenant is not
+// sent by any method, at a domain that nobody has proved.
+func TestForeignAddress(t *testing.T) {
+	w := twoTenants(t)
+	w.Apply(`{"kind":"identity","tenant":"globex","address":"owner@bistro.example","verified":true}`)
+	const text = "From: owner@bistro.example\n\nx\n"
+	_, err := w.Send(w.App(), "app@x.example", text, "bob@there.example")
+	if f := wantFailure(t, err, "550 5.7.1"); !strings.Contains(f.Text, "another customer") {
+		t.Errorf("%q", f.Text)
+	}
+	w.Accepted(w.Login("platform/app+globex", platformSecret), "app@x.example", text, "bob@there.example")
 }

@@ -70,10 +70,7 @@ func (d *Directory) index(w kv.Writer, p *plan) error {
 	case *Domain:
 		return d.indexDomain(w, p, r)
 	case *Identity:
-		if p.by.Admin && r.Verified {
-			return nil // the platform vouches for it
-		}
-		return d.claimable(w, p.id, r.Address[strings.LastIndexByte(r.Address, '@')+1:])
+		return d.indexIdentity(w, p, r)
 	}
 	return nil
 }
@@ -101,6 +98,20 @@ func (d *Directory) indexDomain(w kv.Writer, p *plan, r *Domain) error {
 		return w.Put(domainKey(r.Name), number(p.id))
 	}
 	return releaseDomain(w, p.id, r.Name)
+}
+
+// indexIdentity lets others know that an address is somebody's: an admin may
+// verify the same one for several tenants.
+func (d *Directory) indexIdentity(w kv.Writer, p *plan, r *Identity) error {
+	if !p.by.Admin || !r.Verified { // else the platform vouches for it
+		if err := d.claimable(w, p.id, r.Address[strings.LastIndexByte(r.Address, '@')+1:]); err != nil {
+			return err
+		}
+	}
+	if !r.Verified {
+		return w.Delete(addressKey(r.Address, p.id))
+	}
+	return w.Put(addressKey(r.Address, p.id), nil)
 }
 
 // claimable refuses a name that is the platform's, or that is or lies below a

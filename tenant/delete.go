@@ -95,6 +95,8 @@ func unindex(w kv.Writer, id mail.TenantID, r resource, rec *record) error {
 		return w.Delete(secretKey(rec.MAC, id, r.Name))
 	case *Domain:
 		return releaseDomain(w, id, r.Name)
+	case *Identity:
+		return w.Delete(addressKey(r.Address, id))
 	}
 	return nil
 }

@@ -256,8 +256,10 @@ func TestDomainBelongsToWhoProvesIt(t *testing.T) {
 	if _, _, err := w.Apply(ctx, json.RawMessage(`{"kind":"identity","tenant":"globex","address":"a@shop.example"}`), admin, 0); !errors.Is(err, tenant.ErrTaken) {
 		t.Errorf("another tenant may claim an identity there: %v", err)
 	}
-	if owner, ok, _ := w.OwnerOf(ctx, "deep.shop.example"); !ok || owner != acmeID {
-		t.Errorf("owner %d, %v", owner, ok)
+	for id, want := range map[mail.TenantID]bool{acmeID: false, globexID: true} {
+		if foreign, err := w.Foreign(ctx, id, mail.Address{Local: "a", Domain: "deep.shop.example"}); foreign != want || err != nil {
+			t.Errorf("foreign %v, %v; want %v", foreign, err, want)
+		}
 	}
 	if err := claim("acme", "eu.shop.example", `"verified":true,`); err != nil {
 		t.Errorf("the owner below its own: %v", err)
@@ -272,5 +274,64 @@ func TestDomainBelongsToWhoProvesIt(t *testing.T) {
 	}
 	if err := w.Activate(ctx, globexID, "not.mine.example"); !errors.Is(err, tenant.ErrNotFound) {
 		t.Errorf("a domain that was not claimed: %v", err)
+	}
+}
+
+// TestAddressBelongsToWhomItIsVerifiedFor: other tenants are told that it is
+// not theirs, for as long as it is verified.
+func TestAddressBelongsToWhomItIsVerifiedFor(t *testing.T) {
+	w := newWorld(t)
+	ctx := context.Background()
+	w.must(acme, globex, `{"kind":"tenant","name":"third"}`)
+	identity := func(who, address string, verified bool) {
+		t.Helper()
+		w.must(fmt.Sprintf(`{"kind":"identity","tenant":%q,"address":%q,"verified":%v}`, who, address, verified))
+	}
+	foreign := func(address string, want ...string) {
+		t.Helper()
+		a, err := mail.ParseAddress(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, who := range []string{"acme", "globex", "third"} {
+			f, err := w.Foreign(ctx, w.view(who).Tenant.ID, a)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if f {
+				got = append(got, who)
+			}
+		}
+		if strings.Join(got, " ") != strings.Join(want, " ") {
+			t.Errorf("%s is foreign to %v; want %v", address, got, want)
+		}
+	}
+	identity("acme", "owner@bistro.example", true)
+	identity("acme", "claimed@bistro.example", false)
+	identity("globex", "*@shared.example", true)
+	identity("globex", `"owner@x.example/ab"@y.example`, true)
+	foreign("owner@bistro.example", "globex", "third")
+	foreign("Owner@Bistro.Example", "globex", "third")
+	foreign("claimed@bistro.example")
+	foreign("other@bistro.example")
+	foreign("anybody@shared.example", "acme", "third")
+	foreign("anybody@below.shared.example")
+	foreign("owner@x.example")
+	identity("globex", "owner@bistro.example", true) // the platform vouches for both
+	foreign("owner@bistro.example", "acme", "globex", "third")
+	identity("acme", "owner@bistro.example", false)
+	foreign("owner@bistro.example", "acme", "third")
+	if err := w.Delete(ctx, admin, tenant.Ref{Kind: tenant.KindIdentity, Tenant: "globex", Name: "owner@bistro.example"}, 0); err != nil {
+		t.Fatal(err)
+	}
+	foreign("owner@bistro.example")
+	if err := w.Delete(ctx, admin, tenant.Ref{Kind: tenant.KindTenant, Name: "globex"}, 0); err != nil {
+		t.Fatal(err)
+	}
+	w.must(globex)
+	foreign("anybody@shared.example")
+	if strings.Contains(dump(t, w.store), "u/address/") {
+		t.Error("the index outlives its tenant")
 	}
 }

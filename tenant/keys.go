@@ -15,6 +15,7 @@ import (
 //	u/tenant/name        the tenant's number
 //	u/id/T               its name, for ever: numbers are not used again
 //	u/domain/name        the tenant that proved the domain
+//	u/address/A/T        a tenant with a verified identity A, an address or *@domain
 //	u/key/MAC/T/name     a credential by the MAC of its secret
 //
 // T is four octets, big-endian; MAC is 32.
@@ -60,6 +61,7 @@ func deletingKey(t mail.TenantID) []byte {
 func nameKey(name string) []byte       { return append([]byte("u/tenant/"), name...) }
 func numberKey(t mail.TenantID) []byte { return append([]byte("u/id/"), number(t)...) }
 func domainKey(name string) []byte     { return append([]byte("u/domain/"), name...) }
+func addressPrefix(a string) []byte    { return append(append([]byte("u/address/"), a...), '/') }
 func secretPrefix(mac []byte) []byte   { return append(append([]byte("u/key/"), mac...), '/') }
 func secretOwner(key []byte) (t mail.TenantID, name string, ok bool) {
 	const at = len("u/key/") + macSize + 1
@@ -73,3 +75,5 @@ func secretOwner(key []byte) (t mail.TenantID, name string, ok bool) {
 func secretKey(mac []byte, t mail.TenantID, name string) []byte {
 	return append(append(append(secretPrefix(mac), number(t)...), '/'), name...)
 }
+
+func addressKey(a string, t mail.TenantID) []byte { return append(addressPrefix(a), number(t)...) }
