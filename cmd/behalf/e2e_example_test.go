@@ -46,6 +46,16 @@ func TestE2EExample(t *testing.T) {
 			return strings.Contains(p.Log(), "Subject    hello from "+program)
 		})
 	}
+	line := func(begin string) string {
+		_, rest, _ := strings.Cut(told, begin)
+		rest, _, _ = strings.Cut(rest, "\n")
+		return strings.TrimSpace(rest)
+	}
+	for _, what := range []string{"\n  API ", "\n  metrics "} {
+		lab.MustRun(t, "", lab.Program(t, "curl"), "-sS", "--fail", "-o", "/dev/null", line(what))
+	}
+	lab.MustRun(t, "", "bash", "-c", "curl "+strings.Replace(line("\n  curl "), "you@", "nobody@", 1))
+	lab.Until(t, soon, "the report", func() bool { return strings.Contains(p.Log(), "MAILER-DAEMON@platform.test") })
 	if err := p.Stop(); err != nil {
 		t.Errorf("stopping: %v", err)
 	}
