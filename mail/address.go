@@ -39,6 +39,22 @@ func badAddress(s, why string) error {
 	return fmt.Errorf("%w %q: %s", ErrAddress, s, why)
 }
 
+// beforeBracket is s up to its first '>' behind a quoted local part.
+func beforeBracket(s string) string {
+	quoted := false
+	for i := 0; i < len(s); i++ {
+		switch {
+		case quoted && s[i] == '\\':
+			i++
+		case s[i] == '"':
+			quoted = i == 0
+		case s[i] == '>' && !quoted:
+			return s[:i]
+		}
+	}
+	return s
+}
+
 // ParseAddress reads local@domain, where the local part may be a quoted string.
 func ParseAddress(s string) (Address, error) {
 	a, rest, err := parseMailbox(s)
@@ -78,14 +94,15 @@ func ParsePath(s string) (a Address, rest string, err error) {
 	if len(p) > len("postmaster") && strings.EqualFold(p[:len("postmaster")], "postmaster") && p[len("postmaster")] == '>' {
 		return Address{Local: p[:len("postmaster")]}, p[len("postmaster")+1:], nil
 	}
-	a, p, err = parseMailbox(p)
+	box := beforeBracket(p) // alone, so that an error quotes no more than it
+	a, left, err := parseMailbox(box)
 	if err != nil {
 		return Address{}, s, err
 	}
-	if !strings.HasPrefix(p, ">") {
+	if left != "" || len(box) == len(p) {
 		return Address{}, s, badAddress(s, "no closing >")
 	}
-	return a, p[1:], nil
+	return a, p[len(box)+1:], nil
 }
 
 // parseMailbox reads a mailbox up to a '>' or the end.

@@ -90,6 +90,26 @@ func TestParsePath(t *testing.T) {
 	}
 }
 
+// TestBadPathIsQuotedWithoutItsBracket: the sentence shows the address, not the
+// rest of the command.
+func TestBadPathIsQuotedWithoutItsBracket(t *testing.T) {
+	for in, want := range map[string]string{
+		"<foo>":                  `"foo"`,
+		"<foo> SIZE=10":          `"foo"`,
+		"<a..b@c.example> X":     `"a..b@c.example"`,
+		"<a@b_.-example>":        `"b_.-example"`,
+		`<"a>b"> BODY=8BITMIME`:  `"\"a>b\""`,
+		`<"a\">b"@-c.example> X`: `"-c.example"`,
+		`<a"b@c.example> X`:      `"a\"b@c.example"`,
+		"foo> X":                 `"foo> X"`,
+		"<a@b.example":           `"<a@b.example"`,
+	} {
+		if _, _, err := ParsePath(in); err == nil || !strings.Contains(err.Error(), " "+want+": ") {
+			t.Errorf("%q: %v, want it to quote %s", in, err, want)
+		}
+	}
+}
+
 func TestAddressForms(t *testing.T) {
 	for _, c := range []struct {
 		a            Address
