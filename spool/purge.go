@@ -22,15 +22,16 @@ const (
 
 // DropBody gives up the bodies of finished messages; their facts stay. It
 // joins commits that others wait for. Messages that are gone are passed over,
-// unfinished ones told of by ErrBusy.
+// and so are those that cannot be dropped: the error tells of them, by ErrBusy
+// of those that are unfinished.
 func (s *Spool) DropBody(ctx context.Context, ids []mail.ID) error {
-	return s.inGroups(ctx, ids, groupBodies, (*tx).dropBody)
+	return s.dropAll(ctx, ids, groupBodies, (*tx).dropBody).all()
 }
 
 // Purge deletes finished messages with all that is known of them, in the same
 // manner.
 func (s *Spool) Purge(ctx context.Context, ids []mail.ID) error {
-	return s.inGroups(ctx, ids, groupPurge, (*tx).purge)
+	return s.dropAll(ctx, ids, groupPurge, (*tx).purge).all()
 }
 
 // body is what is to be deleted once the transaction is through.
@@ -39,26 +40,62 @@ type body struct {
 	ref   blob.Ref
 }
 
-func (s *Spool) inGroups(ctx context.Context, ids []mail.ID, size int, one func(*tx, mail.ID) (body, error)) error {
-	var busy error
-	for len(ids) > 0 {
-		n := min(size, len(ids))
-		err := s.dropGroup(ctx, ids[:n], one)
-		if err != nil && !errors.Is(err, ErrBusy) {
-			return err
-		}
-		busy = errors.Join(busy, err)
-		ids = ids[n:]
-	}
-	return busy
+// dropped is what could not be dropped.
+type dropped struct {
+	busy   error // still needed
+	failed error // in trouble that is their own
+	ended  error // the store's trouble, or ctx ended: nothing behind it was tried
 }
 
-func (s *Spool) dropGroup(ctx context.Context, ids []mail.ID, one func(*tx, mail.ID) (body, error)) error {
-	if err := ctx.Err(); err != nil {
-		return err
+func (d dropped) all() error { return errors.Join(d.busy, d.failed, d.ended) }
+
+func (s *Spool) dropAll(ctx context.Context, ids []mail.ID, size int, one func(*tx, mail.ID) (body, error)) (d dropped) {
+	for len(ids) > 0 && d.ended == nil {
+		n := min(size, len(ids))
+		s.dropSome(ctx, ids[:n], one, &d)
+		ids = ids[n:]
 	}
-	var dead []body
-	var busy error
+	return d
+}
+
+// dropSome drops a group in one transaction. One that fails is halved, down to
+// the messages whose fault it is: they must not keep the others for ever.
+func (s *Spool) dropSome(ctx context.Context, ids []mail.ID, one func(*tx, mail.ID) (body, error), d *dropped) {
+	dead, busy, err := s.dropGroup(ctx, ids, one)
+	switch {
+	case err == nil:
+		d.busy = errors.Join(d.busy, busy)
+		for _, b := range dead {
+			if err := s.bodies.Delete(blob.Owner(b.owner), b.ref); err != nil {
+				d.failed = errors.Join(d.failed, fmt.Errorf("spool: delete body of %s: %w", b.owner, err))
+			}
+		}
+	case ctx.Err() != nil || errors.Is(err, kv.ErrClosed) || s.broken():
+		d.ended = err
+	case len(ids) == 1:
+		d.failed = errors.Join(d.failed, fmt.Errorf("spool: drop %s: %w", ids[0], err))
+	default:
+		half := len(ids) / 2
+		if s.dropSome(ctx, ids[:half], one, d); d.ended == nil {
+			s.dropSome(ctx, ids[half:], one, d)
+		}
+	}
+}
+
+// broken reports whether the store has failed.
+func (s *Spool) broken() bool {
+	select {
+	case <-s.st.Failed():
+		return true
+	default:
+		return false
+	}
+}
+
+func (s *Spool) dropGroup(ctx context.Context, ids []mail.ID, one func(*tx, mail.ID) (body, error)) (dead []body, busy, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, nil, err
+	}
 	done := make(chan error, 1)
 	s.later(func(t *tx) error {
 		dead, busy = dead[:0], nil
@@ -69,25 +106,15 @@ func (s *Spool) dropGroup(ctx context.Context, ids []mail.ID, one func(*tx, mail
 			case errors.Is(err, ErrBusy):
 				busy = errors.Join(busy, fmt.Errorf("message %s: %w", id, err))
 			case err != nil:
-				return fmt.Errorf("spool: drop %s: %w", id, err)
-			default:
+				return err
+			case b.ref != (blob.Ref{}):
 				dead = append(dead, b)
 			}
 		}
 		return nil
 	}, func(err error) { done <- err })
-	if err := <-done; err != nil {
-		return err
-	}
-	for _, b := range dead {
-		if b.ref == (blob.Ref{}) {
-			continue
-		}
-		if err := s.bodies.Delete(blob.Owner(b.owner), b.ref); err != nil {
-			return fmt.Errorf("spool: delete body of %s: %w", b.owner, err)
-		}
-	}
-	return busy
+	err = <-done
+	return dead, busy, err
 }
 
 func (t *tx) dropBody(id mail.ID) (body, error) {
@@ -203,6 +230,9 @@ func (s *Spool) leadsTo(r kv.Reader, e *mail.Event) (bool, error) {
 	h, _, err := s.head(r, e.Message)
 	if errors.Is(err, ErrNotFound) {
 		return false, nil
+	}
+	if errors.Is(err, errHead) {
+		return true, nil // nobody knows; the sweep goes on
 	}
 	if err != nil {
 		return false, err

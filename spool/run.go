@@ -58,7 +58,8 @@ func (s *Spool) Tidy(ctx context.Context) error {
 	return errors.Join(s.retire(ctx), s.sweep(ctx), s.saveMarks(ctx))
 }
 
-// retire drops bodies and messages that are due, page by page.
+// retire drops bodies and messages that are due, page by page. What cannot be
+// dropped is logged and passed over until the next time.
 func (s *Spool) retire(ctx context.Context) error {
 	now := time.Now()
 	var behind *Timer
@@ -75,8 +76,13 @@ func (s *Spool) retire(ctx context.Context) error {
 				whole = append(whole, t.ID)
 			}
 		}
-		if err := errors.Join(s.DropBody(ctx, bodies), s.Purge(ctx, whole)); err != nil && !errors.Is(err, ErrBusy) {
-			return err
+		for _, d := range []dropped{s.dropAll(ctx, bodies, groupBodies, (*tx).dropBody), s.dropAll(ctx, whole, groupPurge, (*tx).purge)} {
+			if d.ended != nil {
+				return d.ended
+			}
+			if d.failed != nil {
+				s.o.Log.Error("messages that were kept long enough could not be dropped; the others are", "err", d.failed)
+			}
 		}
 		behind = &due[len(due)-1]
 	}
