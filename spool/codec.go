@@ -36,7 +36,7 @@ func (c codec) encode(what string, v any) ([]byte, error) {
 		return nil, fmt.Errorf("spool: encode %s: %w", what, err)
 	}
 	if len(b) > kv.MaxValue {
-		return nil, fmt.Errorf("spool: %s of %d octets is larger than the %d that can be stored", what, len(b), kv.MaxValue)
+		return nil, fmt.Errorf("spool: %s of %d octets is larger than the %d that can be stored: %w", what, len(b), kv.MaxValue, kv.ErrTooBig)
 	}
 	return b, nil
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"behalf/internal/kv"
 	"behalf/mail"
 )
 
@@ -16,18 +17,30 @@ import (
 // never changes, but for delivered to bounced: changes that would do so are
 // left out, and the events that tell of nothing else with them.
 //
-// ErrNotFound means that the message was purged. Any other error means that
-// nothing was written.
+// ErrNotFound means that the message was purged. An outcome that one
+// transaction cannot take is written in several, and a [TooLargeError] means
+// that some or all of it could not be written even so. Any other error means
+// that nothing was written, or that the store has failed.
 func (s *Spool) Settle(o Outcome, done func(error)) {
+	ended := func(err error) {
+		if errors.Is(err, kv.ErrTooBig) {
+			// The committer must not wait for itself. Whoever waits for done
+			// waits for this goroutine.
+			go func() { done(s.SettleNow(context.Background(), []Outcome{o})) }()
+			return
+		}
+		done(err)
+	}
 	p, err := s.prepareOutcome(&o)
 	if err != nil {
-		done(err)
+		ended(err)
 		return
 	}
-	s.later(func(t *tx) error { return t.settle(p) }, done)
+	s.later(func(t *tx) error { return t.settle(p) }, ended)
 }
 
-// The bounds of a transaction of SettleNow.
+// The bounds of a transaction of SettleNow. They keep it short; what keeps it
+// within what the store can take at once is that it is halved when it is not.
 const (
 	groupOutcomes = 128
 	groupChanges  = 512
@@ -35,46 +48,23 @@ const (
 
 // SettleNow writes outcomes and waits until they are on stable storage: one
 // transaction for each group of them, in order. Messages that were purged are
-// passed over; the error tells of them. After any other error, the outcomes of
+// passed over, and what is too large for the store: the error tells of them,
+// by ErrNotFound and a [TooLargeError]. After any other error, the outcomes of
 // that group and those behind it were not written.
 func (s *Spool) SettleNow(ctx context.Context, os []Outcome) error {
-	var missing error
+	var sr settler
 	for len(os) > 0 {
 		n, changes := 0, 0
 		for n < len(os) && n < groupOutcomes && (n == 0 || changes+len(os[n].Changes) <= groupChanges) {
 			changes += len(os[n].Changes)
 			n++
 		}
-		gone, err := s.settleGroup(ctx, os[:n])
-		if err != nil {
+		if err := sr.group(ctx, s, os[:n]); err != nil {
 			return err
 		}
-		missing = errors.Join(missing, gone)
 		os = os[n:]
 	}
-	return missing
-}
-
-func (s *Spool) settleGroup(ctx context.Context, os []Outcome) (missing, err error) {
-	ps := make([]*settling, len(os))
-	for i := range os {
-		if ps[i], err = s.prepareOutcome(&os[i]); err != nil {
-			return nil, err
-		}
-	}
-	err = s.update(ctx, func(t *tx) error {
-		missing = nil
-		for _, p := range ps {
-			switch err := t.settle(p); {
-			case errors.Is(err, ErrNotFound):
-				missing = errors.Join(missing, err)
-			case err != nil:
-				return err
-			}
-		}
-		return nil
-	})
-	return missing, err
+	return sr.told()
 }
 
 // settling is an outcome made ready outside of the committer.
