@@ -4,6 +4,9 @@
 # or through an account that its provider lets send as that address. An address
 # that another tenant has proved to be its own is never let through.
 #
+# Where no way out holds at all, nothing is said here: the relay then refuses by
+# itself, and names the DNS record that is missing.
+#
 # The envelope sender is not looked at: it is always replaced by our own.
 package behalf.submission.message
 
@@ -25,6 +28,8 @@ deny contains {
 } if {
 	not input.identity.verified
 	not input.identity.foreign
+	some c in input.candidates
+	c.holds
 	not carried_otherwise
 }
 

@@ -25,8 +25,13 @@ test_own_identity if {
 }
 
 test_no_identity if {
-	ids(none, [way("domain", false), way("name", false)]) == {"identity-missing"}
+	ids(none, [way("name", false), way("address", true)]) == {"identity-missing"}
 	ids(unverified, [way("domain", true)]) == {"identity-missing"}
+}
+
+test_no_way_out_is_not_for_the_policy_to_say if {
+	ids(none, [way("domain", false), way("name", false)]) == set()
+	ids(unverified, []) == set()
 }
 
 test_no_identity_but_name if {

@@ -54,3 +54,33 @@ func TestForeignAddress(t *testing.T) {
 	}
 	w.Accepted(w.Login("platform/app+globex", platformSecret), "app@x.example", text, "bob@there.example")
 }
+
+// TestRefusalSaysWhatToDo: with the default policies, who cannot send yet is
+// told what is missing.
+func TestRefusalSaysWhatToDo(t *testing.T) {
+	for name, c := range map[string]struct {
+		tenant string
+		with   []string
+		from   string
+		says   []string
+	}{
+		"no domain": {"", nil, "a@new.example", []string{"no domain for new.example; add it and publish its records", "allow_from_change"}},
+		"domain added, no key in the DNS": {"", []string{`{"kind":"domain","tenant":"acme","name":"new.example"}`}, "a@new.example",
+			[]string{"b1._domainkey.new.example (TXT)", "found: ", "expected: v=DKIM1"}},
+		"identity not verified": {`"methods":["name"]`, []string{`{"kind":"identity","tenant":"acme","address":"a@new.example"}`}, "a@new.example",
+			[]string{"name: the identity a@new.example is claimed but not verified", "prove the domain new.example"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := relaytest.New(t, relaytest.Options{})
+			w.Acme(c.tenant)
+			w.Apply(c.with...)
+			_, err := w.Send(w.App(), "app@acme.example", "From: "+c.from+"\n\nx\n", "bob@there.example")
+			f := wantFailure(t, err, "550 5.7.1")
+			for _, s := range c.says {
+				if !strings.Contains(f.Text, s) {
+					t.Errorf("%q does not say %q", f.Text, s)
+				}
+			}
+		})
+	}
+}

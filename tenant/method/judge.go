@@ -135,7 +135,7 @@ func name(in *Input, fallback bool) verdict {
 	s := &in.Sending
 	switch {
 	case in.IdentityClaimed && !in.IdentityOK:
-		return no(in.From.String() + " is claimed but not verified")
+		return no("the identity " + in.From.String() + " is claimed but not verified; verify it, or prove the domain " + in.From.Domain)
 	case fallback && !in.AllowFromChange:
 		return no("it would change the visible From, which the tenant does not allow (allow_from_change)")
 	case s.Name == "":
