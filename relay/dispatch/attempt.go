@@ -45,7 +45,8 @@ type job struct {
 
 	site    string // answer to jobAsk
 	err     error
-	tried   int // how many of idx were tried; the others were too many
+	large   bool // the outcome was too large to store; what is stored is to be read
+	tried   int  // how many of idx were tried; the others were too many
 	outcome spool.Outcome
 	verdict verdict
 }
@@ -53,6 +54,11 @@ type job struct {
 // worker does jobs until the owner has no more.
 func (d *Dispatcher) worker(ctx context.Context) {
 	for j := range d.work {
+		if j.large {
+			j.outcome.Changes = d.stored(ctx, j.m.id, j.outcome.Changes)
+			d.reports <- j
+			continue
+		}
 		switch j.kind {
 		case jobAsk:
 			d.doAsk(ctx, j)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"behalf/mail"
@@ -55,9 +56,14 @@ func (d *Dispatcher) operate(ctx context.Context, ids []mail.ID, o *operation) (
 			changed += len(out.Changes)
 		}
 	}
-	if serr := d.store(ctx, outs); serr != nil {
+	large, serr := d.store(ctx, outs)
+	if serr != nil {
 		d.quietly(func(time.Time) { d.fail(serr); d.unclaim(claims) })
 		return 0, nil, gone, errors.Join(err, serr)
+	}
+	if large != nil {
+		changed -= d.missed(ctx, large.IDs, outs, befores)
+		err = errors.Join(err, fmt.Errorf("dispatch: store the operation: %w", large))
 	}
 	d.quietly(func(now time.Time) { pending = d.operated(o, claims, kept, outs, befores, now) })
 	return changed, pending, gone, err
@@ -68,20 +74,66 @@ func (d *Dispatcher) operate(ctx context.Context, ids []mail.ID, o *operation) (
 const storeMost = 512
 
 // store settles the outcomes of an operation. Whoever asked for it may go, but
-// what was begun must be known to have ended.
-func (d *Dispatcher) store(ctx context.Context, outs []spool.Outcome) error {
+// what was begun must be known to have ended. What is too large to store is
+// told of by large, and is no reason to stop.
+func (d *Dispatcher) store(ctx context.Context, outs []spool.Outcome) (large *spool.TooLargeError, err error) {
 	var all []spool.Outcome
 	for _, o := range outs {
 		all = append(all, parts(o, storeMost)...)
 	}
 	if len(all) == 0 {
+		return nil, nil
+	}
+	err = d.sp.SettleNow(context.WithoutCancel(ctx), all)
+	switch {
+	case errors.As(err, &large):
+		d.o.Log.Error("dispatch: an operation is too large to store for some messages; they stay as they are", "messages", large.IDs, "err", large.Err)
+		return large, nil
+	case err != nil && !errors.Is(err, spool.ErrNotFound): // those that were purged meanwhile need nothing
+		return nil, fmt.Errorf("dispatch: store the operation: %w", err)
+	}
+	return nil, nil
+}
+
+// missed makes the outcomes of those messages what is really stored, which is
+// some of them or nothing, and returns how many changes were not written.
+func (d *Dispatcher) missed(ctx context.Context, ids []mail.ID, outs []spool.Outcome, befores [][]mail.Recipient) (n int) {
+	for i := range outs {
+		o := &outs[i]
+		if !slices.Contains(ids, o.ID) {
+			continue
+		}
+		changes := o.Changes
+		o.Changes = d.stored(ctx, o.ID, changes)
+		if o.Changes == nil {
+			n, befores[i] = n+len(changes), nil
+			continue
+		}
+		for k := range changes {
+			if a, b := &changes[k].Recipient, &o.Changes[k].Recipient; a.State != b.State || a.Next.UnixMilli() != b.Next.UnixMilli() {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// stored reads what the recipients of changes are in the spool; nil if that
+// cannot be known.
+func (d *Dispatcher) stored(ctx context.Context, id mail.ID, changes []spool.Change) []spool.Change {
+	st, err := d.sp.Load(context.WithoutCancel(ctx), id)
+	if err != nil {
+		if !errors.Is(err, spool.ErrNotFound) {
+			d.o.Log.Error("dispatch: a message cannot be read", "message", id, "err", err)
+		}
 		return nil
 	}
-	err := d.sp.SettleNow(context.WithoutCancel(ctx), all)
-	if err != nil && !errors.Is(err, spool.ErrNotFound) { // those that were purged meanwhile need nothing
-		return fmt.Errorf("dispatch: store the operation: %w", err)
+	defer st.Release()
+	is := make([]spool.Change, len(changes))
+	for k, c := range changes {
+		is[k] = spool.Change{Index: c.Index, Recipient: st.Recipients[c.Index]}
 	}
-	return nil
+	return is
 }
 
 // parts cuts an outcome of one event into pieces of at most n recipients.

@@ -99,6 +99,7 @@ type owner struct {
 	wanting []*queue // queues to be read on, in order
 	todo    []*pendingOp
 	touched map[mail.ID]time.Time // young messages that an operation changed
+	stuck   map[mail.ID]time.Time // messages that rest until then
 
 	refs     int // in all heads
 	ready    int // jobs ready at open sites
@@ -128,7 +129,7 @@ func New(sp store, planner Planner, o Options) *Dispatcher {
 		stopped: make(chan struct{}),
 		owner: owner{
 			ring: turns{accounts: true}, queues: map[spool.Queue]*queue{}, sites: map[string]*site{}, tenants: map[mail.TenantID]*tenant{},
-			msgs: map[mail.ID]*message{}, touched: map[mail.ID]time.Time{},
+			msgs: map[mail.ID]*message{}, touched: map[mail.ID]time.Time{}, stuck: map[mail.ID]time.Time{},
 		},
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"behalf/internal/kv"
 	"behalf/mail"
 	"behalf/spool"
 )
@@ -192,6 +193,9 @@ const slowConnect = 5 * time.Second
 // failover, which is waited for instead.
 func (d *Dispatcher) course(j *job, r *mail.Recipient, now time.Time) (kind jobKind, at time.Time) {
 	s, m := j.s, j.m.st.Message
+	if until := d.stuck[j.m.id]; until.After(now) {
+		return jobTry, until
+	}
 	if j.diverting {
 		if d.hasOtherWay(m, r) {
 			return jobDivert, now
@@ -366,6 +370,10 @@ func (d *Dispatcher) fetched(j *job, now time.Time) {
 // settled takes in a job whose outcome is committed.
 func (d *Dispatcher) settled(j *job, now time.Time) {
 	m := j.m
+	if errors.Is(j.err, kv.ErrTooBig) {
+		d.stick(j, now)
+		return
+	}
 	m.jobs--
 	for _, i := range j.idx {
 		m.busy.remove(i)
@@ -388,9 +396,27 @@ func (d *Dispatcher) settled(j *job, now time.Time) {
 	d.end(j, now)
 }
 
+// stuckFor is how long a message rests whose outcome could not be stored: it is
+// as if the attempt had not been made, and must not be made again and again.
+const stuckFor = time.Hour
+
+// stick puts a message by whose outcome is too large to store, and has a worker
+// read what of it was. One message must not end the delivery of all others.
+func (d *Dispatcher) stick(j *job, now time.Time) {
+	d.o.Log.Error("dispatch: the outcome of an attempt is too large to store; the message rests, and may be sent twice", "tenant", j.m.id.Tenant(), "message", j.m.id, "rests", stuckFor.String(), "err", j.err)
+	d.stuck[j.m.id] = now.Add(stuckFor)
+	j.large, j.err = true, nil
+	d.work <- j
+}
+
 // left sees to recipients of j that nothing was done about.
 func (d *Dispatcher) left(j *job, now time.Time) {
 	if len(j.outcome.Changes) == len(j.idx) {
+		return
+	}
+	if j.large { // nothing is known of it: it is read again
+		j.q.lower(j.r.at)
+		d.noteFuture(j.q, now.Add(stuckFor))
 		return
 	}
 	if j.kind == jobDivert {

@@ -442,4 +442,9 @@ func (d *Dispatcher) tidy(now time.Time) {
 			delete(d.touched, id)
 		}
 	}
+	for id, until := range d.stuck {
+		if now.After(until) {
+			delete(d.stuck, id)
+		}
+	}
 }
