@@ -66,7 +66,7 @@ func TestRefusalSaysWhatToDo(t *testing.T) {
 	}{
 		"no domain": {"", nil, "a@new.example", []string{"no domain for new.example; add it and publish its records", "allow_from_change"}},
 		"domain added, no key in the DNS": {"", []string{`{"kind":"domain","tenant":"acme","name":"new.example"}`}, "a@new.example",
-			[]string{"b1._domainkey.new.example (TXT)", "found: ", "expected: v=DKIM1"}},
+			[]string{"b2._domainkey.new.example (TXT)", "found: ", "expected: v=DKIM1; k=ed25519; p=", "=; see behalf domain records new.example"}},
 		"identity not verified": {`"methods":["name"]`, []string{`{"kind":"identity","tenant":"acme","address":"a@new.example"}`}, "a@new.example",
 			[]string{"name: the identity a@new.example is claimed but not verified", "prove the domain new.example"}},
 	} {

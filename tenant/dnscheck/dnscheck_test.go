@@ -89,6 +89,10 @@ func TestKeysOfADomain(t *testing.T) {
 	if k := c.Keys(t.Context(), 7, &tenant.Domain{Name: "other.example", DKIM: d.DKIM}); !k.Unknown || len(k.Seen) != 0 {
 		t.Errorf("with the DNS in trouble: %+v; want Unknown", k)
 	}
+	s.Fail("", dnsserver.None)
+	if k := c.Keys(t.Context(), 7, &tenant.Domain{Name: "third.example", DKIM: d.DKIM}); k.Record != "b2._domainkey.third.example" || k.Expected != "v=DKIM1; k=ed25519; p="+pubEd {
+		t.Errorf("%+v; want the shorter of two that are missed", k)
+	}
 }
 
 // fake is a resolver whose answers a test changes while the clock is virtual.

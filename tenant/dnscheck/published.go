@@ -173,7 +173,7 @@ func compareKey(txt []string, nx bool, pub string) (s Status, found string) {
 func cut(s string) string {
 	const most = 80
 	if len(s) > most {
-		s = s[:most] + "…"
+		s = s[:most] + "..." // ASCII: it may end in an SMTP reply
 	}
 	return strings.ToValidUTF8(s, "?")
 }
@@ -182,7 +182,7 @@ func cut(s string) string {
 type Keys struct {
 	Seen     []mail.Selector // may be signed with, in the order of the domain
 	Unknown  bool            // none seen, and the DNS could not say
-	Record   string          // name of the first record that is missed
+	Record   string          // name of the record that is missed, of several the shortest
 	Expected string          // its value
 	Found    string          // what is there instead: a sentence
 }
@@ -198,8 +198,8 @@ func (c *Checker) Keys(ctx context.Context, t mail.TenantID, d *tenant.Domain) K
 			continue
 		}
 		k.Unknown = k.Unknown || err != nil
-		if k.Record == "" {
-			k.Record, k.Expected, k.Found = KeyName(sel), key.Record(), detail
+		if want := key.Record(); k.Record == "" || len(want) < len(k.Expected) {
+			k.Record, k.Expected, k.Found = KeyName(sel), want, detail // an SMTP reply shall hold it whole
 		}
 	}
 	if len(d.DKIM) == 0 {

@@ -215,11 +215,15 @@ func TestRefusalNamesTheRecordWhatWasFoundAndWhatIsExpected(t *testing.T) {
 	in.Domain.KeySeen = false
 	in.Domain.Record, in.Domain.Found, in.Domain.Expected = "b1._domainkey.acme.example", "no such name", "v=DKIM1; k=rsa; p=MIIB"
 	r := Choose(in)
-	want := "550 5.7.1 cannot send as support@acme.example: the DNS must show a DKIM key at b1._domainkey.acme.example (TXT); found: no such name; expected: v=DKIM1; k=rsa; p=MIIB;" +
+	want := "550 5.7.1 cannot send as support@acme.example: the DNS must show a DKIM key at b1._domainkey.acme.example (TXT); found: no such name; expected: v=DKIM1; k=rsa; p=MIIB; see behalf domain records acme.example;" +
 		" connection: the account of connection:office may not send as support@acme.example; list it under senders if it may;" +
 		" name: it would change the visible From, which the tenant does not allow (allow_from_change)"
 	if r.Err == nil || r.Err.Error() != want {
 		t.Errorf("got  %v\nwant %s", r.Err, want)
+	}
+	in.Domain.Expected = "v=DKIM1; k=rsa; p=" + strings.Repeat("M", 392)
+	if r := Choose(in); !strings.Contains(r.Err.Text, strings.Repeat("M", 82)+"...; see behalf") || strings.ContainsFunc(r.Err.Text, func(c rune) bool { return c > '~' }) {
+		t.Errorf("a long key: %q", r.Err.Text)
 	}
 	in.Domain.KeyUnknown, in.Domain.Found = true, "timeout"
 	if r := Choose(in); r.Err == nil || r.Err.Code != 451 {

@@ -16,7 +16,7 @@ type obstacle struct {
 	verdict  verdict
 }
 
-const maxExpected = 100 // octets of a record's value in an error; the API gives it whole
+const maxExpected = 100 // octets of a record's value in an error; an Ed25519 key fits
 
 // refuse says why nothing holds. A missing DNS record is what the tenant can
 // mend, so it is named first, with what was found and what is expected.
@@ -42,7 +42,8 @@ func refuse(in *Input, obstacles []obstacle) *mail.Failure {
 	text := "no way to send as " + in.From.String() + " authentically"
 	switch {
 	case missing != nil:
-		text = fmt.Sprintf("cannot send as %s: the DNS must show a DKIM key at %s (TXT); found: %s; expected: %s", in.From, missing.Record, missing.Found, cut(missing.Expected))
+		text = fmt.Sprintf("cannot send as %s: the DNS must show a DKIM key at %s (TXT); found: %s; expected: %s; see behalf domain records %s",
+			in.From, missing.Record, missing.Found, cut(missing.Expected), missing.Name)
 		reasons = without(reasons, missing)
 	case len(in.Route) == 0:
 		text += ": the route is empty"
@@ -73,7 +74,7 @@ func without(reasons []string, missing *Domain) []string {
 
 func cut(s string) string {
 	if len(s) > maxExpected {
-		return s[:maxExpected] + "…"
+		return s[:maxExpected] + "..." // ASCII, for SMTP
 	}
 	return s
 }
