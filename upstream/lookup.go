@@ -39,10 +39,14 @@ func DialFailure(host string, err error, scope mail.Scope) *mail.Failure {
 	return f
 }
 
-// Interrupted is the result of a job that could not begin because the process
-// stops, or because no session came free in the time of the attempt.
+// Interrupted is the result of a job that was stopped before anything was sent,
+// because the process ends.
 func Interrupted(j *Job, start time.Time, err error) []Result {
+	return FailAll(j, start, interrupted(err))
+}
+
+func interrupted(err error) *mail.Failure {
 	f := mail.Fail(451, mail.Enhanced{4, 3, 0}, mail.OfUs, mail.ReasonInternal, "the attempt could not begin; it is made again")
 	f.Err = err
-	return FailAll(j, start, f)
+	return f
 }

@@ -98,20 +98,26 @@ func (u *Upstream) Close() error { return u.pool.Close() }
 // Deliver sends the job to the first exchanger of j.Domain that answers.
 func (u *Upstream) Deliver(ctx context.Context, j *upstream.Job) []upstream.Result {
 	start := time.Now()
-	opening, cancel := context.WithTimeout(ctx, u.cfg.Open)
-	defer cancel()
-	hosts, f := u.hosts(opening, j.Domain, j.Message.Envelope.RequireTLS)
+	looking, cancel := context.WithTimeout(ctx, u.cfg.Open)
+	hosts, f := u.hosts(looking, j.Domain, j.Message.Envelope.RequireTLS)
+	cancel()
 	if f != nil {
 		return upstream.FailAll(j, start, f)
 	}
+	left := u.cfg.Open - time.Since(start) // a wait for a session of ours is not counted
 	var worst *mail.Failure
 	for _, h := range hosts {
-		l, err := u.pool.Lease(ctx, u.key(h, j))
-		if err != nil {
-			return upstream.Interrupted(j, start, err)
+		l, waited, f := upstream.Lease(ctx, u.pool, u.key(h, j), u.cfg.Open)
+		if f != nil {
+			return upstream.FailAll(j, start, f)
 		}
+		start = start.Add(waited)
 		if l.Client == nil {
-			if l.Client, err = u.dial(opening, h, j); err != nil {
+			var err error
+			began := time.Now()
+			l.Client, err = u.dial(ctx, h, j, left)
+			left -= time.Since(began)
+			if err != nil {
 				l.Client = nil
 				l.Release()
 				if errors.Is(ctx.Err(), context.Canceled) {
@@ -123,9 +129,7 @@ func (u *Upstream) Deliver(ctx context.Context, j *upstream.Job) []upstream.Resu
 		}
 		defer l.Release()
 		return upstream.Transact(ctx, l, func(ctx context.Context) (*smtpclient.Client, error) {
-			ctx, cancel := context.WithTimeout(ctx, u.cfg.Open)
-			defer cancel()
-			return u.dial(ctx, h, j)
+			return u.dial(ctx, h, j, u.cfg.Open)
 		}, j, start)
 	}
 	rs := upstream.FailAll(j, start, worst)
@@ -163,8 +167,11 @@ func (u *Upstream) security(j *upstream.Job) smtpclient.Security {
 	return smtpclient.Opportunistic
 }
 
-// dial opens a session with h, in clear if the TLS it offers does not work.
-func (u *Upstream) dial(ctx context.Context, h host, j *upstream.Job) (*smtpclient.Client, error) {
+// dial opens a session with h within that time, in clear if the TLS it offers
+// does not work.
+func (u *Upstream) dial(ctx context.Context, h host, j *upstream.Job, within time.Duration) (*smtpclient.Client, error) {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
 	addrs, f := u.addrs(ctx, h)
 	if f != nil {
 		return nil, f

@@ -285,6 +285,16 @@ func TestAddressLiteral(t *testing.T) {
 	}
 }
 
+// TestWaitingForOurselves: that all our sessions to a host are in use is not
+// held against the host, whose clock begins when one comes free.
+func TestWaitingForOurselves(t *testing.T) {
+	const open = 300 * time.Millisecond
+	upstreamtest.RunBusy(t, open, func(t *testing.T, at netip.AddrPort) upstream.Upstream {
+		z := &zone{mx: map[string][]dnsx.MX{"b.test": {{Pref: 10, Host: "mx.b.test"}}}, addrs: map[string][]netip.Addr{"mx.b.test": {at.Addr()}}}
+		return lab(t, z, at.Port(), func(c *Config) { c.Limits.PerKey, c.Open = 1, open })
+	})
+}
+
 func TestSilentHostsCostTheBudgetAndNoMore(t *testing.T) {
 	u, _, _ := pair(t, smtppeer.Options{On: func(s smtppeer.Step) smtppeer.Action { return smtppeer.Action{Stall: s.Verb == "CONNECT"} }}, smtppeer.Options{})
 	u.cfg.Open = 200 * time.Millisecond

@@ -116,10 +116,11 @@ func (u *Upstream) Close() error { return u.pool.Close() }
 // Deliver sends the job through a session of the pool.
 func (u *Upstream) Deliver(ctx context.Context, j *upstream.Job) []upstream.Result {
 	start := time.Now()
-	l, err := u.pool.Lease(ctx, "")
-	if err != nil {
-		return upstream.Interrupted(j, start, err)
+	l, waited, f := upstream.Lease(ctx, u.pool, "", u.cfg.Open)
+	if f != nil {
+		return upstream.FailAll(j, start, f)
 	}
+	start = start.Add(waited)
 	defer l.Release()
 	return upstream.Transact(ctx, l, u.dial, j, start)
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"behalf/internal/egress"
+	"behalf/internal/smtpclient"
 	"behalf/internal/testkit/smtppeer"
 	"behalf/mail"
 	"behalf/upstream"
@@ -148,6 +149,15 @@ func TestNew(t *testing.T) {
 			t.Errorf("security %q: port %d", security, u.cfg.Port)
 		}
 	}
+}
+
+// TestWaitingForOurselves: that all our sessions are in use is not held against
+// the server, whose clock begins when one comes free.
+func TestWaitingForOurselves(t *testing.T) {
+	const wait = 300 * time.Millisecond
+	upstreamtest.RunBusy(t, wait, func(t *testing.T, at netip.AddrPort) upstream.Upstream {
+		return open(t, Config{Host: at.Addr().String(), Port: int(at.Port()), Security: "none", Limits: smtpclient.Limits{PerKey: 1}, Open: wait})
+	})
 }
 
 // TestDownTakesLittle: two tries at a server that says nothing fit in a minute.
