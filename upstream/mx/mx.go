@@ -35,16 +35,19 @@ type Config struct {
 	Port     int // of the exchangers; 0: 25
 	// Origin is egress.FromDNS except where an admin named every host that the
 	// resolver can know, as in a lab.
-	Origin   egress.Origin
-	Roots    *x509.CertPool // nil: the system's
-	Limits   smtpclient.Limits
-	Open     time.Duration // for having a session with any exchanger; 0: 30 s
+	Origin egress.Origin
+	Roots  *x509.CertPool // nil: the system's
+	Limits smtpclient.Limits
+	// Open is the time for having a session with any exchanger, and is shared
+	// among them; 0: 30 s.
+	Open     time.Duration
 	Timeouts smtpclient.Timeouts
 }
 
 const (
-	defaultOpen = 30 * time.Second
-	maxHosts    = 8 // of a domain, in one attempt
+	defaultOpen      = 30 * time.Second
+	defaultHandshake = 10 * time.Second
+	maxHosts         = 8 // of a domain, in one attempt
 )
 
 // defaultLimits are what large sites are known to take from one address.
@@ -65,6 +68,9 @@ func New(cfg Config) *Upstream {
 	}
 	if cfg.Open == 0 {
 		cfg.Open = defaultOpen
+	}
+	if cfg.Timeouts.Handshake == 0 {
+		cfg.Timeouts.Handshake = defaultHandshake
 	}
 	l := cfg.Limits
 	if l.PerKey == 0 {
@@ -106,7 +112,7 @@ func (u *Upstream) Deliver(ctx context.Context, j *upstream.Job) []upstream.Resu
 	}
 	left := u.cfg.Open - time.Since(start) // a wait for a session of ours is not counted
 	var worst *mail.Failure
-	for _, h := range hosts {
+	for i, h := range hosts {
 		l, waited, f := upstream.Lease(ctx, u.pool, u.key(h, j), u.cfg.Open)
 		if f != nil {
 			return upstream.FailAll(j, start, f)
@@ -115,7 +121,7 @@ func (u *Upstream) Deliver(ctx context.Context, j *upstream.Job) []upstream.Resu
 		if l.Client == nil {
 			var err error
 			began := time.Now()
-			l.Client, err = u.dial(ctx, h, j, left)
+			l.Client, err = u.dial(ctx, h, j, u.share(left, len(hosts)-i))
 			left -= time.Since(began)
 			if err != nil {
 				l.Client = nil
@@ -150,6 +156,13 @@ func tellsMore(a, b *mail.Failure) *mail.Failure {
 	return a
 }
 
+// share is the time that a host gets of what is left for so many. A host that
+// says nothing takes no more, so that the last one is asked in every attempt;
+// it gets a sixth of all at least, even if the whole then takes longer.
+func (u *Upstream) share(left time.Duration, hosts int) time.Duration {
+	return max(left/time.Duration(hosts), u.cfg.Open/6)
+}
+
 // key names the sessions that a job may share.
 func (u *Upstream) key(h host, j *upstream.Job) string {
 	k := net.JoinHostPort(h.name, strconv.Itoa(u.cfg.Port))
@@ -176,22 +189,25 @@ func (u *Upstream) dial(ctx context.Context, h host, j *upstream.Job, within tim
 	if f != nil {
 		return nil, f
 	}
-	want := u.security(j)
-	c, err := u.open(ctx, h.name, addrs, want)
+	want, wait := u.security(j), u.cfg.Timeouts
+	if want == smtpclient.Opportunistic { // a handshake that hangs leaves time for going on in clear
+		wait.Handshake = min(wait.Handshake, within/2)
+	}
+	c, err := u.open(ctx, h.name, addrs, want, wait)
 	if err != nil && want == smtpclient.Opportunistic && mail.AsFailure(err).Reason == mail.ReasonTLS {
-		c, err = u.open(ctx, h.name, addrs, smtpclient.Plain)
+		c, err = u.open(ctx, h.name, addrs, smtpclient.Plain, wait)
 	}
 	return c, err
 }
 
-func (u *Upstream) open(ctx context.Context, name string, addrs []netip.Addr, s smtpclient.Security) (*smtpclient.Client, error) {
+func (u *Upstream) open(ctx context.Context, name string, addrs []netip.Addr, s smtpclient.Security, wait smtpclient.Timeouts) (*smtpclient.Client, error) {
 	conn, err := u.cfg.Dialer.Dial(ctx, egress.Target{Host: name, Addrs: addrs, Port: uint16(u.cfg.Port), Origin: u.cfg.Origin,
 		Key: organisation(name)}) // all exchangers of a site see the same address of ours
 	if err != nil {
 		return nil, upstream.DialFailure(name, err, mail.OfRecipient)
 	}
 	c, err := smtpclient.Open(ctx, conn, smtpclient.Config{Peer: smtpclient.Exchanger, Host: name, Hello: u.cfg.Hostname,
-		Security: s, TLS: u.tls, Wait: u.cfg.Timeouts})
+		Security: s, TLS: u.tls, Wait: wait})
 	if err != nil {
 		return nil, err
 	}

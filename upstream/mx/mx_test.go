@@ -295,8 +295,61 @@ func TestWaitingForOurselves(t *testing.T) {
 	})
 }
 
+// stalling says nothing from the named step on.
+func stalling(verb string) smtppeer.Options {
+	return smtppeer.Options{On: func(s smtppeer.Step) smtppeer.Action { return smtppeer.Action{Stall: s.Verb == verb} }}
+}
+
+// TestSilentHostHidesNoOther: a host that accepts and says nothing takes its
+// share of the time, and then the next is asked, in the same attempt.
+func TestSilentHostHidesNoOther(t *testing.T) {
+	for _, verb := range []string{"CONNECT", "EHLO"} {
+		u, better, worse := pair(t, stalling(verb), smtppeer.Options{})
+		u.cfg.Open = time.Second
+		for range 2 {
+			r := first(t, u, job("1@b.test"))
+			if r.Failure != nil || r.Host != "two.b.test" {
+				t.Errorf("%s: %v from %s", verb, r.Failure, r.Host)
+			}
+		}
+		if better.Conns() != 2 || len(worse.Messages()) != 2 {
+			t.Errorf("%s: %d connections to the better host, %d messages to the other", verb, better.Conns(), len(worse.Messages()))
+		}
+	}
+}
+
+// TestManySilentHosts: the last of as many hosts as are tried is reached too,
+// for the sixth that each gets at least goes beyond the whole.
+func TestManySilentHosts(t *testing.T) {
+	silent := smtppeer.Start(t, stalling("CONNECT"))
+	good := smtppeer.Start(t, smtppeer.Options{Addr: fmt.Sprintf("127.0.0.3:%d", silent.Port())})
+	z := &zone{mx: map[string][]dnsx.MX{}, addrs: map[string][]netip.Addr{}}
+	for i := range maxHosts {
+		name, at := fmt.Sprintf("mx%d.b.test", i), "127.0.0.1"
+		if i == maxHosts-1 {
+			at = "127.0.0.3"
+		}
+		z.mx["b.test"] = append(z.mx["b.test"], dnsx.MX{Pref: uint16(i), Host: name})
+		z.addrs[name] = ip(at)
+	}
+	u := lab(t, z, silent.Port(), func(c *Config) { c.Open = 600 * time.Millisecond })
+	if f := first(t, u, job("1@b.test")).Failure; f != nil || len(good.Messages()) != 1 || silent.Conns() != maxHosts-1 {
+		t.Errorf("%v; %d silent hosts were asked", f, silent.Conns())
+	}
+}
+
+// TestHangingHandshake: it leaves time for going on in clear, however short the
+// host's share is.
+func TestHangingHandshake(t *testing.T) {
+	p := smtppeer.Start(t, smtppeer.Options{Ext: append([]string{"STARTTLS"}, smtppeer.DefaultExt...), On: always("STARTTLS", "220 go")})
+	u := lab(t, &zone{addrs: map[string][]netip.Addr{"b.test": ip("127.0.0.1")}}, p.Port(), func(c *Config) { c.Open = 600 * time.Millisecond })
+	if r := first(t, u, job("1@b.test")); r.Failure != nil || r.TLS != "" {
+		t.Errorf("%v, TLS %q", r.Failure, r.TLS)
+	}
+}
+
 func TestSilentHostsCostTheBudgetAndNoMore(t *testing.T) {
-	u, _, _ := pair(t, smtppeer.Options{On: func(s smtppeer.Step) smtppeer.Action { return smtppeer.Action{Stall: s.Verb == "CONNECT"} }}, smtppeer.Options{})
+	u, _, _ := pair(t, stalling("CONNECT"), stalling("CONNECT"))
 	u.cfg.Open = 200 * time.Millisecond
 	began := time.Now()
 	f := first(t, u, job("1@b.test")).Failure
