@@ -147,7 +147,7 @@ type Failure struct {
 	Remote   string   `json:"remote,omitempty" cbor:"7,keyasint,omitempty"` // host that answered
 	Reply    string   `json:"reply,omitempty" cbor:"8,keyasint,omitempty"`  // its reply, verbatim, lines joined by \n
 	// RetryAfter is the wait that the peer asked for; zero when it named none.
-	RetryAfter time.Duration `json:"retry_after,omitempty" cbor:"9,keyasint,omitempty"`
+	RetryAfter time.Duration `json:"-" cbor:"9,keyasint,omitempty"`
 	Err        error         `json:"-" cbor:"-"`
 }
 

@@ -137,9 +137,9 @@ const (
 // Edit changes the header fields named Name (compared without case). Value is
 // the field's body without the line end; it may be folded.
 type Edit struct {
-	Op    EditOp `cbor:"1,keyasint"`
-	Name  string `cbor:"2,keyasint"`
-	Value string `cbor:"3,keyasint,omitempty"`
+	Op    EditOp `json:"op" cbor:"1,keyasint"`
+	Name  string `json:"name" cbor:"2,keyasint"`
+	Value string `json:"value,omitempty" cbor:"3,keyasint,omitempty"`
 }
 
 // Hop is one way out with everything decided: computed from a [Wish] at each

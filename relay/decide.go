@@ -196,7 +196,7 @@ const maxRulings = 50
 // the second recipient on.
 func addRuling(rulings []mail.Ruling, r mail.Ruling) []mail.Ruling {
 	same := func(o mail.Ruling) bool {
-		return o.Package == r.Package && o.Decision == r.Decision && o.Detail == r.Detail && slices.Equal(o.Rules, r.Rules)
+		return o.Package == r.Package && o.Decision == r.Decision && o.Detail == r.Detail && o.About == r.About && slices.Equal(o.Rules, r.Rules)
 	}
 	if len(rulings) >= maxRulings || slices.ContainsFunc(rulings, same) {
 		return rulings

@@ -23,6 +23,9 @@ type Caller struct {
 	tenant.Actor
 	Principal *relay.Principal
 	Client    relay.Client
+	// Named is the tenant that the header Behalf-Tenant of the request names.
+	// It narrows what the caller sees, and never widens it.
+	Named string
 }
 
 type callerKey struct{}
@@ -99,6 +102,7 @@ func (g *guard) caller(r *http.Request) (*Caller, error) {
 	switch {
 	case err == nil:
 		g.Throttle.Succeeded(addr, name)
+		c.Named = r.Header.Get("Behalf-Tenant")
 	case errors.As(err, &f) && f.Reason == mail.ReasonAuth:
 		g.hold(r.Context(), g.Throttle.Failed(addr, name))
 	}

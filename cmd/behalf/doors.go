@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/net/netutil"
 
 	"behalf/relay/smtpd"
 	"behalf/web"
@@ -114,6 +115,7 @@ func (s *server) bindHTTP(what string, addrs []string, h http.Handler) error {
 	s.close = append(s.close, closeListeners(ls))
 	for _, l := range ls {
 		s.log.Info("listening", "door", what, "addr", l.Addr().String())
+		l = netutil.LimitListener(l, maxHTTP)
 		s.http = append(s.http, &httpDoor{listener: l, server: &http.Server{
 			Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Minute, WriteTimeout: 10 * time.Minute, IdleTimeout: 2 * time.Minute,
 			MaxHeaderBytes: 64 << 10,
@@ -121,6 +123,9 @@ func (s *server) bindHTTP(what string, addrs []string, h http.Handler) error {
 	}
 	return nil
 }
+
+// maxHTTP bounds the connections of an HTTP door.
+const maxHTTP = 4096
 
 // run serves until ctx ends; requests under way get 30 seconds.
 func (d *httpDoor) run(ctx context.Context) error {

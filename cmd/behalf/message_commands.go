@@ -168,6 +168,9 @@ func operationCommand(f *clientFlags, name, short string) *cobra.Command {
 				body[k] = v
 			}
 			set(body, "reason", reason)
+			if all || len(ids) == 0 && len(fields) == 1 && fields["tenant"] != "" {
+				body["all"] = true // of the tenant named
+			}
 			set(body, "release_at", releaseAt)
 			paths := []string{"/v1/queue/" + name}
 			if len(ids) > 0 {

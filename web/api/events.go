@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -64,7 +65,7 @@ type stream struct {
 // openStream checks a request for the feed; the caller of it gives the place in
 // a.streams back.
 func (a *API) openStream(w http.ResponseWriter, r *http.Request) (*stream, error) {
-	s := &stream{API: a, caller: web.CallerOf(r.Context()), only: r.URL.Query().Get("tenant"), w: w, out: http.NewResponseController(w)}
+	s := &stream{API: a, caller: web.CallerOf(r.Context()), only: cmp.Or(r.URL.Query().Get("tenant"), web.CallerOf(r.Context()).Named), w: w, out: http.NewResponseController(w)}
 	if s.only != "" {
 		if _, err := a.filter(r.Context(), Selection{Tenant: s.only}); err != nil {
 			return nil, err
@@ -135,7 +136,10 @@ func (s *stream) write(ctx context.Context, events []mail.Event) error {
 		if !s.sees(ctx, s.caller, owner) || s.only != "" && s.nameOf(ctx, owner) != s.only {
 			continue
 		}
-		b, err := json.Marshal(e)
+		b, err := json.Marshal(struct {
+			Tenant string `json:"tenant"`
+			mail.Event
+		}{s.nameOf(ctx, owner), e})
 		if err != nil {
 			return err
 		}

@@ -131,6 +131,12 @@ func (a *API) filter(ctx context.Context, s Selection) (spool.Filter, error) {
 	c := web.CallerOf(ctx)
 	f := spool.Filter{State: mail.State(s.State), Domain: s.Domain, Recipient: s.Recipient, From: s.From, Tag: s.Tag, Stream: s.Stream,
 		Credential: s.Credential, MessageID: s.MessageID, Since: s.Since, Until: s.Until}
+	if c.Named != "" {
+		if s.Tenant != "" && s.Tenant != c.Named {
+			return f, &tenant.ValidationError{Fields: []tenant.FieldError{{Field: "tenant", Message: "the header Behalf-Tenant names another"}}}
+		}
+		s.Tenant = c.Named
+	}
 	if s.Tenant == "" && !c.Admin {
 		if len(c.Tenants) != 1 || c.Tenants[0] == "*" {
 			return f, &tenant.ValidationError{Fields: []tenant.FieldError{{Field: "tenant", Message: "name the tenant; this key may see several"}}}

@@ -348,10 +348,10 @@ func TestBulk(t *testing.T) {
 	if m := into[api.Message](t, w.get("acme-secret", "/v1/messages/"+spring[0].String())); !m.Recipients[0].Next.Equal(until) {
 		t.Errorf("released at %v, want %v", m.Recipients[0].Next, until)
 	}
-	if got := into[struct{ Changed int }](t, w.post(adminKey, "/v1/queue/cancel", `{}`).want(t, 200)); got.Changed != 4 {
+	if got := into[struct{ Changed int }](t, w.post(adminKey, "/v1/queue/cancel", `{"all":true}`).want(t, 200)); got.Changed != 4 {
 		t.Errorf("the admin's cancel changed %d", got.Changed)
 	}
-	for _, body := range []string{`{"state":"lost"}`, `{"sate":"held"}`, `[]`, `{`} {
+	for _, body := range []string{`{"state":"lost"}`, `{"sate":"held"}`, `[]`, `{}`, `{`} {
 		if a := w.post("acme-secret", "/v1/queue/hold", body); a.status != 422 && a.status != 400 {
 			t.Errorf("%s: %s", body, a)
 		} else {

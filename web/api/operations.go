@@ -43,6 +43,7 @@ type changedOutput struct{ Body Changed }
 type Bulk struct {
 	Selection
 	Reasoned
+	All bool `json:"all,omitempty" doc:"Must be true where nothing else picks messages."`
 }
 
 // operations registers them for one message and, below /v1/queue, for all that
@@ -62,6 +63,9 @@ func (a *API) operations(h huma.API) {
 			})
 		huma.Register(h, huma.Operation{OperationID: op.name + "-queue", Method: http.MethodPost, Path: "/v1/queue/" + op.name, Tags: []string{"queue"}, Summary: op.summary + ", for every message that matches"},
 			func(ctx context.Context, in *struct{ Body Bulk }) (*changedOutput, error) {
+				if in.Body.Selection == (Selection{Tenant: in.Body.Tenant}) && !in.Body.All {
+					return nil, a.problem(&tenant.ValidationError{Fields: []tenant.FieldError{{Field: "all", Message: "pick messages, or say \"all\": true to mean every one"}}})
+				}
 				f, err := a.filter(ctx, in.Body.Selection)
 				if err != nil {
 					return nil, a.problem(err)
@@ -105,7 +109,7 @@ func (a *API) change(ctx context.Context, op operation, sel dispatch.Selection, 
 	if why == nil {
 		why = &Reasoned{}
 	}
-	n, err := op.do(a.Dispatcher, ctx, sel, dispatch.Op{Actor: web.CallerOf(ctx).Name, Reason: why.Reason, Until: why.ReleaseAt})
+	n, err := op.do(a.Dispatcher, ctx, sel, dispatch.Op{Actor: web.CallerOf(ctx).Name, Admin: web.CallerOf(ctx).Admin, Reason: why.Reason, Until: why.ReleaseAt})
 	if err != nil {
 		return nil, a.problem(err)
 	}
@@ -126,10 +130,16 @@ type Queue struct {
 func (a *API) queues(ctx context.Context, name string) ([]Queue, error) {
 	c := web.CallerOf(ctx)
 	out := []Queue{}
+	if name == "" {
+		name = c.Named
+	}
 	if name != "" && !c.May(name) {
 		return nil, tenant.ErrNotFound
 	}
 	for _, q := range a.Dispatcher.Queues(ctx) {
+		if q.Depth == 0 && q.Ready == 0 && q.InFlight == 0 && q.Closed == "" {
+			continue // nothing waits there any more
+		}
 		owner := a.nameOf(ctx, q.Tenant)
 		if !a.sees(ctx, c, q.Tenant) || name != "" && owner != name {
 			continue
