@@ -21,6 +21,7 @@ var receivers = []struct {
 // As exchangers found in the DNS, they take mail over the TLS that they offer;
 // one that cannot do what it offers is asked again in clear.
 func TestE2EDeliverToExchangers(t *testing.T) {
+	t.Parallel()
 	for _, v := range receivers {
 		t.Run(v.name, func(t *testing.T) {
 			t.Parallel()
@@ -53,6 +54,7 @@ func TestE2EDeliverToExchangers(t *testing.T) {
 // As a tenant's account they want a password, over TLS with a certificate that
 // is checked; on loopback it may be neither.
 func TestE2EDeliverThroughAnAccount(t *testing.T) {
+	t.Parallel()
 	for _, v := range receivers {
 		t.Run(v.name, func(t *testing.T) {
 			t.Parallel()

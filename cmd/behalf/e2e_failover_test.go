@@ -41,6 +41,7 @@ func newTwoWays(t *testing.T, first *lab.Server, config string) twoWays {
 // arrives by the next. One host that is a black hole shows that with the default
 // settings this takes less than a minute; the others are given less time.
 func TestE2EFailover(t *testing.T) {
+	t.Parallel()
 	refused := lab.Port(t)
 	for _, v := range []struct {
 		name  string
@@ -116,6 +117,7 @@ func blackhole(t *testing.T) (string, uint16) {
 // A destination that answers is never asked by another way: what it says is
 // about the sender or the recipient, and another egress would only make it worse.
 func TestE2ENoFailoverOnceTheDestinationAnswered(t *testing.T) {
+	t.Parallel()
 	for name, verb := range map[string]string{"too many connections": "CONNECT", "refused for now at MAIL": "MAIL", "greylisted": "RCPT", "refused for now after the final dot": "DOT"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -155,6 +157,7 @@ func TestE2EFailoverWhenNoExchangerAnswers(t *testing.T) {
 // While the answer to the final dot is not known, the message may have been
 // taken: it is tried again where it was, or not at all, but never elsewhere.
 func TestE2EUnansweredFinalDot(t *testing.T) {
+	t.Parallel()
 	for name, act := range map[string]smtppeer.Action{"closed": {Close: true}, "stalled": {Stall: true}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -105,6 +105,7 @@ func arrivesSigned(t *testing.T, w *lab.World, r *lab.Relay, id, subject string)
 // A mail server of the tenant's relays through us, with SASL and TLS that it
 // checks.
 func TestE2ESubmitByPostfix(t *testing.T) {
+	t.Parallel()
 	for _, how := range []string{"starttls", "tls"} {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
