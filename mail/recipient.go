@@ -103,7 +103,20 @@ type Recipient struct {
 	// Step counts the waits of the present kind, for the retry schedule.
 	Step int       `json:"-" cbor:"13,keyasint,omitempty"`
 	Done time.Time `json:"done,omitzero" cbor:"14,keyasint,omitempty"` // when the state became final
+	// NotBefore is set where policy or a limit lets this recipient wait longer
+	// than its message: nobody's wish brings a try forward past it.
+	NotBefore time.Time `json:"-" cbor:"15,keyasint,omitempty"`
+	// HeldBy says who may release it while it is held.
+	HeldBy string `json:"-" cbor:"16,keyasint,omitempty"`
 }
+
+// Who holds a recipient. A tenant does not release what policy or an
+// administrator holds.
+const (
+	HeldByPolicy = "policy"
+	HeldByAdmin  = "admin"
+	HeldByTenant = "tenant"
+)
 
 // Shown is the state as people are told it.
 func (r Recipient) Shown() State {
@@ -259,7 +272,7 @@ func (r Recipient) Hold(reason string, until time.Time) Recipient {
 // Release is the recipient queued again, due now.
 func (r Recipient) Release(now time.Time) Recipient {
 	if r.State == Held {
-		r.State, r.Reason, r.Next = Queued, "", now
+		r.State, r.Reason, r.Next, r.HeldBy = Queued, "", now, ""
 	}
 	return r
 }

@@ -74,7 +74,9 @@ func (f *fateOfOne) pace(until time.Time) {
 // apply puts it on a recipient that is queued. A hold that ends by itself does
 // not end before the time that the recipient must wait for anyway.
 func (f *fateOfOne) apply(r *mail.Recipient, now time.Time) {
-	r.Next = later(r.Next, f.notBefore)
+	if f.notBefore.After(r.Next) {
+		r.Next, r.NotBefore = f.notBefore, f.notBefore
+	}
 	switch f.action {
 	case policy.Discard:
 		*r = r.End(mail.Discarded, f.reason, now)
@@ -84,6 +86,7 @@ func (f *fateOfOne) apply(r *mail.Recipient, now time.Time) {
 			until = later(until, r.Next)
 		}
 		*r = r.Hold(f.reason, until)
+		r.HeldBy = mail.HeldByPolicy
 	}
 }
 

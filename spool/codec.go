@@ -51,7 +51,7 @@ func (c codec) decodeRecipients(value []byte) ([]mail.Recipient, error) {
 	}
 	for i := range rs {
 		r := &rs[i]
-		micros(&r.Next, &r.Trouble, &r.Done)
+		micros(&r.Next, &r.Trouble, &r.Done, &r.NotBefore)
 	}
 	return rs, nil
 }

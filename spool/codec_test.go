@@ -44,6 +44,7 @@ func sampleRecipient(i int) mail.Recipient {
 	return mail.Recipient{
 		Address: mail.Address{Local: fmt.Sprintf("user%d", i), Domain: "dest.example"},
 		State:   mail.Queued, Lane: "mx|dest.example|transactional", Next: noon.Add(time.Duration(i) * time.Millisecond),
+		NotBefore: noon.Add(time.Duration(i) * time.Millisecond), HeldBy: mail.HeldByTenant,
 	}
 }
 

@@ -198,7 +198,7 @@ func normal(r *mail.Recipient) error {
 	if r.State == mail.Queued && (r.Lane == "" || len(r.Lane) > maxLane || strings.IndexByte(string(r.Lane), 0) >= 0) {
 		return fmt.Errorf("bad lane %q", r.Lane)
 	}
-	for _, t := range []*time.Time{&r.Next, &r.Trouble, &r.Done} {
+	for _, t := range []*time.Time{&r.Next, &r.Trouble, &r.Done, &r.NotBefore} {
 		if !t.IsZero() {
 			*t = t.Truncate(time.Millisecond).UTC()
 		}

@@ -21,6 +21,7 @@ type Selection struct {
 // Op says who does an operation and why.
 type Op struct {
 	Actor  string
+	Admin  bool // the actor is an administrator of the platform
 	Reason string
 	Until  time.Time // Hold: released by itself then; zero: not by itself
 }
@@ -36,7 +37,9 @@ func (d *Dispatcher) Hold(ctx context.Context, sel Selection, op Op) (changed in
 	return d.operateAll(ctx, sel, &operation{kind: opHold, op: op})
 }
 
-// Release puts held recipients back on the schedule, due now.
+// Release puts held recipients back on the schedule, due now, or when their
+// message and policy let them be tried. What policy or an administrator holds
+// is released by administrators only.
 func (d *Dispatcher) Release(ctx context.Context, sel Selection, op Op) (changed int, err error) {
 	return d.operateAll(ctx, sel, &operation{kind: opRelease, op: op})
 }
@@ -46,8 +49,9 @@ func (d *Dispatcher) Cancel(ctx context.Context, sel Selection, op Op) (changed 
 	return d.operateAll(ctx, sel, &operation{kind: opCancel, op: op})
 }
 
-// Retry makes queued recipients due now, with their schedule of waits begun
-// anew, and has closed sites probed at once.
+// Retry makes queued recipients due now, or when their message and policy let
+// them be tried, with their schedule of waits begun anew, and has closed sites
+// probed at once.
 func (d *Dispatcher) Retry(ctx context.Context, sel Selection, op Op) (changed int, err error) {
 	return d.operateAll(ctx, sel, &operation{kind: opRetry, op: op})
 }
@@ -81,9 +85,9 @@ func (o *operation) on(m *mail.Message, r mail.Recipient, now time.Time) (after 
 	}
 	switch o.kind {
 	case opHold:
-		return r.Hold(o.op.Reason, o.op.Until), r.State == mail.Queued
+		return held(r, &o.op), r.State == mail.Queued
 	case opRelease:
-		return released(r, m, now), r.State == mail.Held
+		return released(r, m, now), r.State == mail.Held && (o.op.Admin || r.HeldBy != mail.HeldByPolicy && r.HeldBy != mail.HeldByAdmin)
 	case opTimer:
 		return released(r, m, now), r.State == mail.Held && !r.Next.IsZero() && r.Next.UnixMilli() <= now.UnixMilli()
 	case opCancel:
@@ -91,24 +95,46 @@ func (o *operation) on(m *mail.Message, r mail.Recipient, now time.Time) (after 
 	case opExpire:
 		return r.End(mail.Expired, expiredReason(m), now), !r.State.Final() && !now.Before(m.Expires)
 	case opRetry:
-		ok = r.State == mail.Queued
-		if ok {
-			r.Next, r.Step = now, 0
-		}
-		return r, ok
+		return retried(r, m, now)
 	case opDelay:
 		return r, r.State == mail.Queued
 	}
 	return r, false
 }
 
-// released is r queued again: due now, but not before the time that the client
-// asked for. A recipient that was held from the start gets its lane.
-func released(r mail.Recipient, m *mail.Message, now time.Time) mail.Recipient {
-	if m.NotBefore.After(now) {
-		now = m.NotBefore
+func held(r mail.Recipient, op *Op) mail.Recipient {
+	r = r.Hold(op.Reason, op.Until)
+	r.HeldBy = mail.HeldByTenant
+	if op.Admin {
+		r.HeldBy = mail.HeldByAdmin
 	}
-	r = r.Release(now)
+	return r
+}
+
+// soonest is when r may be tried: now, but not before the time that the client
+// asked for, nor before that which policy or a limit gave to it.
+func soonest(r *mail.Recipient, m *mail.Message, now time.Time) time.Time {
+	return later(later(now, m.NotBefore), r.NotBefore)
+}
+
+// retried is r due as soon as it may be; ok is false where it is so already and
+// must wait.
+func retried(r mail.Recipient, m *mail.Message, now time.Time) (after mail.Recipient, ok bool) {
+	if r.State != mail.Queued {
+		return r, false
+	}
+	at := soonest(&r, m, now)
+	if at.After(now) && r.Step == 0 && r.Next.UnixMilli() == at.UnixMilli() {
+		return r, false
+	}
+	r.Next, r.Step = at, 0
+	return r, true
+}
+
+// released is r queued again, due as soon as it may be. A recipient that was
+// held from the start gets its lane.
+func released(r mail.Recipient, m *mail.Message, now time.Time) mail.Recipient {
+	r = r.Release(soonest(&r, m, now))
 	if r.Lane == "" && r.Wish < len(m.Wishes) {
 		r.Lane = mail.LaneFor(m.Wishes[r.Wish].Upstream, r.Address.Domain, m.Stream)
 	}
@@ -120,12 +146,16 @@ func released(r mail.Recipient, m *mail.Message, now time.Time) mail.Recipient {
 func (o *operation) outcome(m *mail.Message, rs []mail.Recipient, busy *bits, now time.Time) (out spool.Outcome, before []mail.Recipient) {
 	out.ID = m.ID
 	e := mail.Event{At: now, Type: opEvents[o.kind], Message: m.ID, Reason: o.op.Reason, Actor: o.op.Actor}
+	var next time.Time // of the first
 	for i := range rs {
 		after, ok := o.on(m, rs[i], now)
 		if !ok || o.kind != opDelay && busy.has(i) {
 			continue
 		}
 		e.Recipients = append(e.Recipients, i)
+		if next == (time.Time{}) || after.Next.Before(next) {
+			next = after.Next
+		}
 		if o.kind != opDelay {
 			out.Changes = append(out.Changes, spool.Change{Index: i, Recipient: after})
 			before = append(before, rs[i])
@@ -141,7 +171,7 @@ func (o *operation) outcome(m *mail.Message, rs []mail.Recipient, busy *bits, no
 	case opHold:
 		e.Next = o.op.Until
 	case opRetry, opRelease, opTimer:
-		e.Next = now
+		e.Next = next
 	}
 	out.Events = []mail.Event{e}
 	return out, before

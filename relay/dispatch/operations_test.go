@@ -227,3 +227,90 @@ func TestParts(t *testing.T) {
 		t.Errorf("%d changes in all", next)
 	}
 }
+
+// Who may make what due, and when: nobody walks past the time that a client,
+// policy or a limit gave, and a tenant past no hold but its own.
+func TestNotPastWhatHolds(t *testing.T) {
+	tenant, admin := Op{Actor: "acme/app"}, Op{Actor: "admin", Admin: true}
+	day := func(n int) func(now time.Time) time.Time {
+		return func(now time.Time) time.Time { return now.Add(time.Duration(n) * 24 * time.Hour) }
+	}
+	zero := func(time.Time) time.Time { return time.Time{} }
+	for _, c := range []struct {
+		name         string
+		message, own func(time.Time) time.Time // not before
+		heldBy       string                    // "": queued
+		release      bool                      // else retry
+		by           Op
+		changed      int
+		at           func(time.Time) time.Time // nil: stays held
+	}{
+		{"retry of what was to wait", day(1), zero, "", false, tenant, 0, day(1)},
+		{"retry of what is paced", zero, day(2), "", false, tenant, 0, day(2)},
+		{"retry by an administrator", day(1), zero, "", false, admin, 0, day(1)},
+		{"release of its own hold", zero, zero, mail.HeldByTenant, true, tenant, 1, day(0)},
+		{"release of what was to wait", day(1), day(2), mail.HeldByTenant, true, tenant, 1, day(2)},
+		{"release of a hold by policy", zero, zero, mail.HeldByPolicy, true, tenant, 0, nil},
+		{"release of a hold by an administrator", zero, zero, mail.HeldByAdmin, true, tenant, 0, nil},
+		{"release by an administrator", zero, zero, mail.HeldByPolicy, true, admin, 1, day(0)},
+		{"release by an administrator of what is paced", zero, day(1), mail.HeldByPolicy, true, admin, 1, day(1)},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			scenario(t, Options{}, func(w *world) {
+				now := time.Now()
+				st := w.putAs(1, ups(office), addresses(1, "b.example"), func(m *mail.Message, rs []mail.Recipient) {
+					m.NotBefore = c.message(now)
+					r := &rs[0]
+					r.State, r.NotBefore = mail.Queued, c.own(now)
+					r.Next = later(later(now.Add(time.Second), m.NotBefore), r.NotBefore)
+					if c.heldBy != "" {
+						*r = r.Hold("because", time.Time{})
+						r.HeldBy = c.heldBy
+					}
+				})
+				id := st.Message.ID
+				do := w.d.Retry
+				if c.release {
+					do = w.d.Release
+				}
+				if n, err := do(context.Background(), Selection{IDs: []mail.ID{id}}, c.by); n != c.changed || err != nil {
+					t.Errorf("%d changed, %v; want %d", n, err, c.changed)
+				}
+				switch r := w.rcpt(id, 0); {
+				case c.at == nil && r.State != mail.Held:
+					t.Errorf("it is %s, want held", r.State)
+				case c.at == nil:
+				case r.State == mail.Delivered && !c.at(now).After(now):
+				case r.State != mail.Queued || !r.Next.Equal(c.at(now).Truncate(time.Millisecond)):
+					t.Errorf("it is %s until %v, want queued until %v", r.State, r.Next, c.at(now))
+				}
+			})
+		})
+	}
+}
+
+// A hold says who may end it.
+func TestHoldSaysWho(t *testing.T) {
+	scenario(t, Options{}, func(w *world) {
+		w.way(office, fails(greylisted))
+		ctx := context.Background()
+		id := w.send(1, ups(office), "a@b.example")
+		time.Sleep(time.Second)
+		sel := Selection{IDs: []mail.ID{id}}
+		for _, op := range []Op{{Actor: "acme/app"}, {Actor: "admin", Admin: true}} {
+			if n, err := w.d.Hold(ctx, sel, op); n != 1 || err != nil {
+				t.Fatal(n, err)
+			}
+			want := map[bool]string{false: mail.HeldByTenant, true: mail.HeldByAdmin}[op.Admin]
+			if r := w.rcpt(id, 0); r.HeldBy != want {
+				t.Errorf("held by %q, want %q", r.HeldBy, want)
+			}
+			if n, err := w.d.Release(ctx, sel, op); n != 1 || err != nil {
+				t.Fatal(n, err)
+			}
+			if r := w.rcpt(id, 0); r.HeldBy != "" {
+				t.Errorf("released, but held by %q", r.HeldBy)
+			}
+		}
+	})
+}
