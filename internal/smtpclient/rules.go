@@ -82,6 +82,7 @@ var (
 		"messages per", "limit on the number", "maximum number of messages", "throttl", "sent too many", "exceeded the maximum number"}
 	wordsBusy   = []string{"too many connections", "too many concurrent", "concurrent connections", "connection limit", "connections from", "too many sessions"}
 	wordsLogin  = []string{"authentication required", "must authenticate", "not authenticated", "authenticate first", "need to authenticate", "authentication needed", "log in first", "login required", "client was not authenticated"}
+	wordsPaused = []string{"sending paused", "sending is paused", "account is under review"}
 	wordsLocked = []string{"account suspended", "account is suspended", "account has been suspended", "account disabled", "account is disabled",
 		"account has been disabled", "account locked", "account is locked", "account blocked", "account is blocked", "account has been blocked", "sending paused", "account is under review"}
 	wordsSender = []string{"sender address rejected", "not owned by", "sendasdenied", "send as denied", "not allowed to send", "not permitted to send",
@@ -110,6 +111,10 @@ var (
 	wordsSession = []string{"too many recipients", "too many rcpt", "recipient limit", "number of recipients"}
 )
 
+// ofMailbox are the enhanced codes that speak of a recipient's mailbox. 5.1.0 and
+// 5.2.0 are none: servers give them for senders and accounts as well.
+const ofMailbox = "x.1.1 x.1.2 x.1.3 x.1.4 x.1.5 x.1.6 x.1.10 4.1.0 4.1.9 4.2.* x.2.1 x.2.2 x.2.3 x.2.4"
+
 // rules in order. Those of a smart host come first: there the same words are
 // about the account, not about the recipient's site.
 var rules = []rule{
@@ -119,16 +124,22 @@ var rules = []rule{
 	{peer: exchanger, at: anywhere, codeX: "x.7.10", is: outcome{mail.ReasonTLS, mail.OfDestination, true}},
 	{peer: exchanger, at: anywhere, codes: "530 538 451 554 550", text: wordsTLS, is: outcome{mail.ReasonTLS, mail.OfDestination, true}},
 
-	// The account.
-	{peer: smart, at: atStart | atAuth | atMail | atContent, text: wordsLocked, is: outcome{mail.ReasonAuth, mail.OfRoute, false}},
+	// The account. That its log-in is no good stops all mail through it, so this
+	// is concluded only where no recipient and no content can be what is meant.
+	{peer: smart, at: atStart | atAuth | atMail, text: wordsLocked, is: outcome{mail.ReasonAuth, mail.OfRoute, false}},
+	{peer: smart, at: atContent, text: wordsPaused, is: outcome{mail.ReasonRejected, mail.OfRoute, false}},
 	{peer: smart, at: anywhere, text: wordsBusy, is: outcome{mail.ReasonRate, mail.OfRoute, true}},
 	{peer: smart, at: anywhere, codeX: "5.4.5 x.7.28", is: outcome{mail.ReasonRate, mail.OfRoute, true}},
 	{peer: smart, at: anywhere, text: wordsLimit, is: outcome{mail.ReasonRate, mail.OfRoute, true}},
 	{peer: smart, at: atAuth, codes: "5", is: outcome{mail.ReasonAuth, mail.OfRoute, false}},
 	{peer: smart, at: atStart | atAuth, codes: "4", is: outcome{mail.ReasonRate, mail.OfRoute, true}},
-	{peer: smart, at: anywhere, codes: "530 534 535 538", is: outcome{mail.ReasonAuth, mail.OfRoute, false}},
-	{peer: smart, at: anywhere, codes: "5", codeX: "x.7.8 x.7.9 x.7.57", is: outcome{mail.ReasonAuth, mail.OfRoute, false}},
-	{peer: smart, at: anywhere, codes: "5", text: wordsLogin, is: outcome{mail.ReasonAuth, mail.OfRoute, false}},
+	{peer: smart, at: atStart | atMail, codes: "530 534 535 538", is: outcome{mail.ReasonAuth, mail.OfRoute, false}},
+	{peer: smart, at: atRcpt | atData, codes: "530 535", is: outcome{mail.ReasonAuth, mail.OfRoute, false}},
+	{peer: smart, at: atFinal, codes: "530 535", is: outcome{mail.ReasonRejected, mail.OfRoute, false}},
+	{peer: smart, at: atStart | atMail, codes: "5", codeX: "x.7.8 x.7.9 x.7.57", is: outcome{mail.ReasonAuth, mail.OfRoute, false}},
+	{peer: smart, at: atStart | atMail, codes: "5", text: wordsLogin, is: outcome{mail.ReasonAuth, mail.OfRoute, false}},
+	{peer: smart, at: atRcpt | atData, codes: "5", codeX: "x.7.8 x.7.57", is: outcome{mail.ReasonRejected, mail.OfRoute, false}},
+	{peer: smart, at: atRcpt | atData, codes: "5", text: wordsLogin, is: outcome{mail.ReasonRejected, mail.OfRoute, false}},
 	{peer: smart, at: anywhere, codes: "5", codeX: "x.7.60 x.1.7 x.1.8 x.7.27", is: outcome{mail.ReasonSenderRefused, mail.OfRoute, false}},
 	{peer: smart, at: anywhere, codes: "5", text: wordsSender, is: outcome{mail.ReasonSenderRefused, mail.OfRoute, false}},
 	{peer: smart, at: atMail, codes: "553", is: outcome{mail.ReasonSenderRefused, mail.OfRoute, false}},
@@ -149,7 +160,8 @@ var rules = []rule{
 	{peer: both, at: anywhere, codes: "5", text: wordsLoop, is: outcome{mail.ReasonLoop, mail.OfMessage, false}},
 	// Nobody there.
 	{peer: both, at: atRcpt | atFinal, codes: "5", codeX: "x.1.2 x.1.10", is: outcome{mail.ReasonNoDomain, mail.OfRecipient, false}},
-	{peer: both, at: atRcpt | atFinal, codes: "5", codeX: "x.1.1 x.1.6", not: wordsList, is: outcome{mail.ReasonNoMailbox, mail.OfRecipient, false}},
+	{peer: smart, at: atRcpt | atFinal, codes: "5", codeX: "x.1.1 x.1.6", is: outcome{mail.ReasonNoMailbox, mail.OfRecipient, false}},
+	{peer: exchanger, at: atRcpt | atFinal, codes: "5", codeX: "x.1.1 x.1.6", not: wordsList, is: outcome{mail.ReasonNoMailbox, mail.OfRecipient, false}},
 	{peer: both, at: atRcpt, codes: "550", codeX: "5.4.1", text: []string{"recipient address rejected: access denied"}, is: outcome{mail.ReasonNoMailbox, mail.OfRecipient, false}},
 	{peer: both, at: atRcpt | atFinal, codes: "550 551 553 554", codeX: "x.2.1 x.1.0 x.5.0 x.0.0 x.1.3", text: wordsNobody, is: outcome{mail.ReasonNoMailbox, mail.OfRecipient, false}},
 	{peer: both, at: atRcpt | atFinal, codes: "4", codeX: "x.1.*", is: outcome{mail.ReasonTemporary, mail.OfRecipient, false}},

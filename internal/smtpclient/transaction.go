@@ -395,6 +395,6 @@ func (j *job) early(t *Transaction, err error) error {
 func (j *job) judge(t *Transaction, at point, r Reply) { t.settle(j.answer(t, at, r)) }
 
 func (j *job) answer(t *Transaction, at point, r Reply) Answer {
-	f := verdict(situation{Peer: j.c.cfg.Peer, At: at, Host: j.c.cfg.Host, Single: len(t.To) == 1}, r)
+	f := verdict(situation{Peer: j.c.cfg.Peer, At: at, Host: j.c.cfg.Host, Single: len(t.To) == 1, About: t}, r)
 	return Answer{Failure: f, Reply: r.Raw, done: true}
 }

@@ -34,6 +34,8 @@ type situation struct {
 	At     point
 	Host   string
 	Single bool // the transaction has one recipient, so that a verdict on it is one on him
+	// About is the transaction, whose addresses a reply may repeat; nil before any.
+	About *Transaction
 }
 
 // outcome is what a rule makes of a reply.
@@ -66,7 +68,7 @@ func verdict(s situation, r Reply) *mail.Failure {
 		f.Enhanced = mail.Enhanced{f.Code / 100, e[1], e[2]}
 	}
 	if f.Temporary() {
-		f.RetryAfter = retryAfter(r.Text())
+		f.RetryAfter = retryAfter(s.withoutAddresses(strings.ToLower(r.Text())))
 	}
 	if s.Peer == SmartHost && s.At <= atAuth {
 		f.Stage = mail.StageConnect // the account's server let us do nothing
@@ -79,14 +81,78 @@ func judge(s situation, r Reply) outcome {
 	if r.Code < 400 {
 		return outcome{mail.ReasonProtocol, mail.OfDestination, true}
 	}
-	text := strings.ToLower(strings.Join(r.Lines(), " "))
+	text := withoutPaths(s.withoutAddresses(strings.ToLower(strings.Join(r.Lines(), " "))))
 	e := r.Enhanced()
+	mailbox := s.At&(atRcpt|atContent) != 0 && fitsEnhanced(ofMailbox, e)
 	for i := range rules {
+		if mailbox && rules[i].is.scope == mail.OfRoute {
+			continue // whatever the words are, it speaks of the recipient
+		}
 		if rules[i].fits(s, r.Code, e, text) {
 			return rules[i].is
 		}
 	}
 	return unknown(s, r.Code)
+}
+
+// withoutAddresses takes the addresses of the transaction out of a reply in
+// lower case: a tenant chose them, and they could be anything.
+func (s situation) withoutAddresses(text string) string {
+	if s.About == nil || !strings.Contains(text, "@") {
+		return text
+	}
+	text = withoutAddress(text, s.About.From)
+	for i := range s.About.To {
+		text = withoutAddress(text, s.About.To[i].To)
+	}
+	return text
+}
+
+func withoutAddress(text string, a mail.Address) string {
+	if a.Domain == "" { // no path, or postmaster
+		return text
+	}
+	text = strings.ReplaceAll(text, strings.ToLower(a.String()), "")
+	return strings.ReplaceAll(text, strings.ToLower(a.Local+"@"+a.Domain), "")
+}
+
+// withoutPaths leaves out what stands in angle brackets, where a '>' in a quoted
+// string does not close.
+func withoutPaths(text string) string {
+	var b strings.Builder
+	for {
+		open := strings.IndexByte(text, '<')
+		if open < 0 {
+			break
+		}
+		end := pathEnd(text[open:])
+		if end < 0 {
+			break
+		}
+		b.WriteString(text[:open])
+		text = text[open+end+1:]
+	}
+	if b.Len() == 0 {
+		return text
+	}
+	return b.String() + text
+}
+
+// pathEnd is the index of the '>' that closes the path which s begins with; -1
+// when there is none.
+func pathEnd(s string) int {
+	quoted := false
+	for i := 1; i < len(s); i++ {
+		switch {
+		case quoted && s[i] == '\\':
+			i++
+		case s[i] == '"':
+			quoted = i == 1 // a quoted local part comes first
+		case s[i] == '>' && !quoted:
+			return i
+		}
+	}
+	return -1
 }
 
 // unknown is the verdict on a reply that no rule knows: temporary and the

@@ -13,7 +13,17 @@ import (
 
 var points = map[string]point{"greeting": atGreeting, "hello": atHello, "auth": atAuth, "mail": atMail, "rcpt": atRcpt, "data": atData, "final": atFinal}
 
-// TestVerdicts reads testdata/verdicts.txt; a new case needs no Go.
+// hostile is a transaction whose addresses speak like a server.
+var hostile = &Transaction{
+	From: mail.Address{Local: "account suspended, wait 3 hours", Domain: "a.example"},
+	To: []Rcpt{
+		{To: mail.Address{Local: "login required", Domain: "b.example"}},
+		{To: mail.Address{Local: "x> daily limit, retry in 2 hours <", Domain: "b.example"}},
+	},
+}
+
+// TestVerdicts reads testdata/verdicts.txt; a new case needs no Go. Its replies
+// are about the transaction hostile.
 func TestVerdicts(t *testing.T) {
 	b, err := os.ReadFile("testdata/verdicts.txt")
 	if err != nil {
@@ -28,7 +38,7 @@ func TestVerdicts(t *testing.T) {
 			t.Fatalf("line %d: %q", i+1, line)
 		}
 		where := strings.Fields(part[0])
-		s := situation{Host: "host.test", At: points[where[1]], Single: len(where) < 3}
+		s := situation{Host: "host.test", At: points[where[1]], Single: len(where) < 3, About: hostile}
 		if where[0] == "smart" {
 			s.Peer = SmartHost
 		}
@@ -40,6 +50,17 @@ func TestVerdicts(t *testing.T) {
 		}
 		if got != part[2] {
 			t.Errorf("line %d: %s: %s: got %q, want %q", i+1, part[0], part[1], got, part[2])
+		}
+	}
+}
+
+func TestWithoutPaths(t *testing.T) {
+	for in, want := range map[string]string{
+		"": "", "plain": "plain", "<a@b>: no": ": no", "x <a@b> y <c> z": "x  y  z", "a < b": "a < b", `<"a>b"@c> d`: " d", `<"a\">b"@c> d`: " d",
+		"<": "<", "<>": "", `<"`: `<"`, `<"\`: `<"\`, `<a"b> c`: " c", "a > b <c": "a > b <c",
+	} {
+		if got := withoutPaths(in); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
 		}
 	}
 }
