@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -62,10 +63,14 @@ func NewPlanner(dir *tenant.Directory, check *dnscheck.Checker, book *upstream.B
 }
 
 // Plan resolves one wish of a message now. The error is a Failure: of the
-// route where no method holds there any more.
+// route where no method holds there any more, of the message where its tenant
+// was deleted.
 func (p *Planner) Plan(ctx context.Context, m *mail.Message, wish int) (*mail.Hop, upstream.Upstream, error) {
 	w := m.Wishes[wish]
 	v, err := p.dir.View(ctx, m.Tenant)
+	if errors.Is(err, tenant.ErrNotFound) { // numbers are not used again: it stays so
+		return nil, nil, mail.Fail(550, mail.Enhanced{5, 7, 1}, mail.OfMessage, mail.ReasonPolicy, "the tenant of this message was deleted")
+	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("opening tenant of %s: %w", m.ID, err)
 	}

@@ -1,10 +1,13 @@
 package relay_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 
+	"behalf/mail"
 	"behalf/relay/relaytest"
+	"behalf/tenant"
 )
 
 // TestCredentialChangedInSession: a session sends with its credential as that
@@ -82,5 +85,19 @@ func TestRefusalSaysWhatToDo(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestTenantDeletedWithMailInTheQueue: its messages fail for good at the next
+// attempt.
+func TestTenantDeletedWithMailInTheQueue(t *testing.T) {
+	w := acme(t, relaytest.Options{}, "")
+	st := w.Accepted(w.App(), "app@acme.example", body, "bob@there.example")
+	if err := w.Directory.Delete(context.Background(), relaytest.Admin, tenant.Ref{Kind: tenant.KindTenant, Name: "acme"}, 0); err != nil {
+		t.Fatal(err)
+	}
+	_, err := w.Plan(st, 0)
+	if f := wantFailure(t, err, "550 5.7.1"); f.Scope != mail.OfMessage || f.Temporary() || !strings.Contains(f.Text, "was deleted") {
+		t.Errorf("%+v", f)
 	}
 }
