@@ -95,6 +95,8 @@ type Client struct {
 	addr     string
 	greeting string // the name the server gave in its greeting
 	last     Reply  // the newest, to tell a 421 from a silent end
+	at       point  // what was asked last of the transaction about
+	about    *Transaction
 
 	broken bool        // not fit for another transaction
 	dirty  bool        // a refused transaction is still open: RSET first

@@ -144,7 +144,10 @@ var rules = []rule{
 	{peer: smart, at: anywhere, codes: "5", text: wordsSender, is: outcome{mail.ReasonSenderRefused, mail.OfRoute, false}},
 	{peer: smart, at: atMail, codes: "553", is: outcome{mail.ReasonSenderRefused, mail.OfRoute, false}},
 	{peer: smart, at: anywhere, codes: "5", text: wordsRelay, is: outcome{mail.ReasonRejected, mail.OfRoute, false}},
-	{peer: smart, at: atMail, codes: "4", codeX: "x.7.*", is: outcome{mail.ReasonRate, mail.OfRoute, true}},
+	{peer: smart, at: atMail | atData, codes: "4", codeX: "x.7.*", is: outcome{mail.ReasonRate, mail.OfRoute, true}},
+	// It cannot work now, and no destination was asked yet.
+	{peer: smart, at: atMail | atData, codes: "4", is: outcome{mail.ReasonTemporary, mail.OfRoute, true}},
+	{peer: smart, at: atMail, codes: "500 502 503 504 555", is: outcome{mail.ReasonProtocol, mail.OfRoute, true}},
 
 	// What the hop lacks.
 	{peer: both, at: anywhere, codes: "5", codeX: "x.6.7 x.7.30 x.6.3 x.6.9", is: outcome{mail.ReasonCannotCarry, mail.OfMessage, false}},

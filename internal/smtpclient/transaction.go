@@ -70,6 +70,7 @@ func (c *Client) Send(ctx context.Context, env Envelope, m Message, txns []Trans
 	unbind := c.bind(ctx)
 	c.borrow()
 	defer func() {
+		c.about = nil
 		c.giveBack()
 		unbind()
 	}()
@@ -83,10 +84,13 @@ func (c *Client) Send(ctx context.Context, env Envelope, m Message, txns []Trans
 	}
 	// The session is over. What has no answer by now was not taken.
 	c.broken = true
-	f := c.trouble(ctx, err, mail.StageSession)
-	lost := f.Scope != mail.OfUs && f.Scope != mail.OfMessage
 	for i := range txns {
+		f := c.trouble(ctx, err, mail.StageSession)
+		lost := f.Scope != mail.OfUs && f.Scope != mail.OfMessage
 		txns[i].settle(Answer{Failure: f, Reply: f.Reply, Lost: lost})
+		if c.about == &txns[i] {
+			c.at = atMail // the others did not come to more
+		}
 	}
 }
 
@@ -115,6 +119,7 @@ func (j *job) run(ctx context.Context, txns []Transaction) error {
 	ahead := false
 	for i := range txns {
 		t := &txns[i]
+		j.c.about, j.c.at = t, atMail
 		if j.c.broken {
 			return errOver
 		}
@@ -187,12 +192,12 @@ func (j *job) readBurst(ctx context.Context, t *Transaction) (data Reply, err er
 		return data, err
 	}
 	if j.c.dirty {
-		if _, err := j.read(); err != nil {
+		if _, err := j.read(atMail); err != nil {
 			return data, err
 		}
 		j.c.dirty = false
 	}
-	r, err := j.read()
+	r, err := j.read(atMail)
 	if err != nil {
 		return data, err
 	}
@@ -203,7 +208,7 @@ func (j *job) readBurst(ctx context.Context, t *Transaction) (data Reply, err er
 		j.judge(t, atMail, r)
 	}
 	for i := range t.To {
-		if r, err = j.read(); err != nil {
+		if r, err = j.read(atRcpt); err != nil {
 			return data, err
 		}
 		if !r.Positive() && !t.Answers[i].done {
@@ -213,20 +218,20 @@ func (j *job) readBurst(ctx context.Context, t *Transaction) (data Reply, err er
 	if j.env.Binary {
 		return j.chunk(t)
 	}
-	return j.read()
+	return j.read(atData)
 }
 
 // stepByStep waits for each reply before the next command.
 func (j *job) stepByStep(ctx context.Context, t *Transaction) (data Reply, err error) {
 	if j.c.dirty {
 		j.c.w.WriteString("RSET\r\n")
-		if _, err := j.turn(); err != nil {
+		if _, err := j.turn(atMail); err != nil {
 			return data, err
 		}
 		j.c.dirty = false
 	}
 	j.mail(t)
-	r, err := j.turn()
+	r, err := j.turn(atMail)
 	if err != nil {
 		return data, err
 	}
@@ -239,7 +244,7 @@ func (j *job) stepByStep(ctx context.Context, t *Transaction) (data Reply, err e
 	}
 	for i := range t.To {
 		j.rcpt(&t.To[i])
-		if r, err = j.turn(); err != nil {
+		if r, err = j.turn(atRcpt); err != nil {
 			return data, err
 		}
 		if !r.Positive() {
@@ -262,7 +267,7 @@ func (j *job) stepByStep(ctx context.Context, t *Transaction) (data Reply, err e
 	if err := j.prepare(ctx); err != nil {
 		return data, err
 	}
-	return j.read()
+	return j.read(atData)
 }
 
 // chunk announces the whole content as the last chunk (RFC 3030), to which no
@@ -275,15 +280,17 @@ func (j *job) chunk(t *Transaction) (Reply, error) {
 	return Reply{Code: 354}, nil
 }
 
-func (j *job) turn() (Reply, error) {
+func (j *job) turn(at point) (Reply, error) {
 	if err := j.c.w.Flush(); err != nil {
 		return Reply{}, err
 	}
-	return j.read()
+	return j.read(at)
 }
 
-// read reads a reply; one of 421 ends the session and so the burst.
-func (j *job) read() (Reply, error) {
+// read reads the reply to the command; one of 421 ends the session and so the
+// burst.
+func (j *job) read(at point) (Reply, error) {
+	j.c.at = at
 	r, err := j.c.readReply(j.c.cfg.Wait.Command)
 	if err == nil && r.Code == 421 {
 		return r, errOver
@@ -315,7 +322,7 @@ func (j *job) prepare(ctx context.Context) error {
 // nothing ends a DATA that a server granted though it refused everybody.
 func (j *job) nothing() (bool, error) {
 	j.c.w.WriteString(".\r\n")
-	_, err := j.turn()
+	_, err := j.turn(atFinal)
 	return false, err
 }
 
@@ -383,6 +390,7 @@ func (j *job) early(t *Transaction, err error) error {
 		return err
 	}
 	if r, rerr := j.c.readReply(earlyWait); rerr == nil && r.Code >= 400 {
+		j.c.at = atFinal
 		if r.Code != 421 {
 			j.judge(t, atFinal, r)
 		}

@@ -95,66 +95,6 @@ func judge(s situation, r Reply) outcome {
 	return unknown(s, r.Code)
 }
 
-// withoutAddresses takes the addresses of the transaction out of a reply in
-// lower case: a tenant chose them, and they could be anything.
-func (s situation) withoutAddresses(text string) string {
-	if s.About == nil || !strings.Contains(text, "@") {
-		return text
-	}
-	text = withoutAddress(text, s.About.From)
-	for i := range s.About.To {
-		text = withoutAddress(text, s.About.To[i].To)
-	}
-	return text
-}
-
-func withoutAddress(text string, a mail.Address) string {
-	if a.Domain == "" { // no path, or postmaster
-		return text
-	}
-	text = strings.ReplaceAll(text, strings.ToLower(a.String()), "")
-	return strings.ReplaceAll(text, strings.ToLower(a.Local+"@"+a.Domain), "")
-}
-
-// withoutPaths leaves out what stands in angle brackets, where a '>' in a quoted
-// string does not close.
-func withoutPaths(text string) string {
-	var b strings.Builder
-	for {
-		open := strings.IndexByte(text, '<')
-		if open < 0 {
-			break
-		}
-		end := pathEnd(text[open:])
-		if end < 0 {
-			break
-		}
-		b.WriteString(text[:open])
-		text = text[open+end+1:]
-	}
-	if b.Len() == 0 {
-		return text
-	}
-	return b.String() + text
-}
-
-// pathEnd is the index of the '>' that closes the path which s begins with; -1
-// when there is none.
-func pathEnd(s string) int {
-	quoted := false
-	for i := 1; i < len(s); i++ {
-		switch {
-		case quoted && s[i] == '\\':
-			i++
-		case s[i] == '"':
-			quoted = i == 1 // a quoted local part comes first
-		case s[i] == '>' && !quoted:
-			return i
-		}
-	}
-	return -1
-}
-
 // unknown is the verdict on a reply that no rule knows: temporary and the
 // site's for 4xx; for 5xx as narrow as the command allows.
 func unknown(s situation, code int) outcome {
@@ -214,6 +154,9 @@ func sentence(s situation, o outcome, r Reply) string {
 			return host + " wants TLS; set security of the connection to starttls or tls"
 		case mail.ReasonRejected:
 			return host + " does not relay mail for the account; check the connection's host, port and log-in"
+		}
+		if s.At > atAuth {
+			return host + " could not take the message now: " + brief(r)
 		}
 		return host + " refused the session: " + brief(r)
 	}
@@ -306,12 +249,12 @@ func (c *Client) cause(ctx context.Context, err error, stage mail.Stage) *mail.F
 			f.Scope = mail.OfRoute
 		}
 	case errors.Is(err, errProtocol):
-		f = mail.Fail(451, mail.Enhanced{4, 5, 0}, mail.OfDestination, mail.ReasonProtocol, "talking to %s: %w", host, err)
+		f = mail.Fail(451, mail.Enhanced{4, 5, 0}, c.blamed(), mail.ReasonProtocol, "talking to %s: %w", host, err)
 	case timeout(err):
-		f = mail.Fail(451, mail.Enhanced{4, 4, 1}, mail.OfDestination, mail.ReasonUnreachable, "%s did not answer in time", host)
+		f = mail.Fail(451, mail.Enhanced{4, 4, 1}, c.blamed(), mail.ReasonUnreachable, "%s did not answer in time", host)
 		f.Err = err
 	default:
-		f = mail.Fail(451, mail.Enhanced{4, 4, 2}, mail.OfDestination, mail.ReasonUnreachable, "%s closed the connection", host)
+		f = mail.Fail(451, mail.Enhanced{4, 4, 2}, c.blamed(), mail.ReasonUnreachable, "%s closed the connection", host)
 		f.Err = err
 	}
 	f.Stage = stage
@@ -322,9 +265,23 @@ func (c *Client) cause(ctx context.Context, err error, stage mail.Stage) *mail.F
 // that it gave.
 func (c *Client) over() *mail.Failure {
 	if c.last.Code/100 != 4 {
-		return mail.Fail(451, mail.Enhanced{4, 4, 2}, mail.OfDestination, mail.ReasonUnreachable, "%s closed the connection", c.cfg.Host)
+		return mail.Fail(451, mail.Enhanced{4, 4, 2}, c.blamed(), mail.ReasonUnreachable, "%s closed the connection", c.cfg.Host)
 	}
-	return verdict(situation{Peer: c.cfg.Peer, At: atMail, Host: c.cfg.Host}, c.last)
+	f := verdict(situation{Peer: c.cfg.Peer, At: c.at, Host: c.cfg.Host, About: c.about}, c.last)
+	if f.Scope == mail.OfRecipient { // it goes for those who were not asked about too
+		f.Scope, f.Reason = mail.OfDestination, mail.ReasonTemporary
+	}
+	return f
+}
+
+// blamed is whose fault it is that a session failed without a word: of a smart
+// host that did not even answer MAIL it is the route's, for no destination was
+// asked.
+func (c *Client) blamed() mail.Scope {
+	if c.cfg.Peer == SmartHost && c.at == atMail {
+		return mail.OfRoute
+	}
+	return mail.OfDestination
 }
 
 // Unreachable is the failure of a host that no connection could be made to.
