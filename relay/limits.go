@@ -121,12 +121,19 @@ func (p *Planner) addressLeft(v *tenant.View) int {
 	return int(p.limits.Peek(time.Now(), ask).Remaining)
 }
 
-// reserveAddress counts a message that goes by method address.
+// reserveAddress counts a message that may go by method address, be it as a
+// fallback: attempts do not ask again. It counts by the clock of addressLeft, as
+// the transaction may have begun long before.
 func (t *transaction) reserveAddress(m *mail.Message) error {
-	if m.Wishes[0].Methods[0] != mail.MethodAddress {
+	if !slices.ContainsFunc(m.Wishes, func(w mail.Wish) bool { return slices.Contains(w.Methods, mail.MethodAddress) }) {
 		return nil
 	}
-	return t.reserveAsks([]limit.Ask{addressAsk(t.view, 1)}, &t.fate)
+	r, v := t.in.Limits.Reserve(time.Now(), []limit.Ask{addressAsk(t.view, 1)})
+	if !v.OK {
+		return overLimit(v)
+	}
+	t.reservations = append(t.reservations, r)
+	return nil
 }
 
 // learn counts an accepted message in the tenant's usage. A crash in between

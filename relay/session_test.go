@@ -101,3 +101,39 @@ func TestTenantDeletedWithMailInTheQueue(t *testing.T) {
 		t.Errorf("%+v", f)
 	}
 }
+
+// TestAddressIsChargedOnce: what was counted at its acceptance goes, also when
+// the cap is reached since; what was not counted has no fallback to it.
+func TestAddressIsChargedOnce(t *testing.T) {
+	w := relaytest.New(t, relaytest.Options{})
+	w.Acme(`"methods":["domain","address"],"address_per_day":1,"route":[{"upstream":"mx"}]`)
+	w.Apply(`{"kind":"identity","tenant":"acme","address":"support@acme.example","verified":true}`)
+	w.Publish("acme", "acme.example")
+	w.DNS.TXTRecord("_dmarc.acme.example", "v=DMARC1; p=none")
+	app := w.App()
+	counted, over := w.Accepted(app, "app@acme.example", body, "bob@there.example"), w.Accepted(app, "app@acme.example", body, "bob@there.example")
+	for _, k := range keys(t, w) {
+		w.DNS.TXTRecord(k+"._domainkey.acme.example", "v=DKIM1; p=")
+	}
+	w.Open()
+	if n := len(counted.Message.Wishes[0].Methods); n != 2 {
+		t.Errorf("the first may go by %v", counted.Message.Wishes[0].Methods)
+	}
+	if hop, err := w.Plan(counted, 0); err != nil || hop.Method != mail.MethodAddress {
+		t.Errorf("%+v, %v; want address", hop, err)
+	}
+	if hop, err := w.Plan(over, 0); err == nil {
+		t.Errorf("%+v; the cap was reached", hop)
+	}
+}
+
+// TestAddressAtItsCap: the message that fills the cap goes out.
+func TestAddressAtItsCap(t *testing.T) {
+	w := relaytest.New(t, relaytest.Options{})
+	w.Acme(`"methods":["address"],"address_per_day":1,"route":[{"upstream":"mx"}]`)
+	w.Apply(`{"kind":"identity","tenant":"acme","address":"support@acme.example","verified":true}`)
+	st := w.Accepted(w.App(), "app@acme.example", body, "bob@there.example")
+	if hop, err := w.Plan(st, 0); err != nil || hop.Method != mail.MethodAddress {
+		t.Errorf("%+v, %v; want address", hop, err)
+	}
+}

@@ -80,7 +80,7 @@ type Input struct {
 	DMARC           tenant.DMARC  // of From; PolicyUnknown: could not be looked up
 	DMARCDetail     string        // why not
 	Freemail        bool          // From is at a provider of free mailboxes
-	AddressLeft     int           // what method address may still send today
+	AddressLeft     int           // what method address may still send today; Hold does not ask
 	Route           []Upstream
 }
 
@@ -152,7 +152,8 @@ func Hold(in *Input, w mail.Wish) (Held, *mail.Failure) {
 	}
 	u := &in.Route[i]
 	asked := *in
-	asked.Asked = "" // was heeded when the wish was made
+	asked.Asked = ""      // was heeded when the wish was made
+	asked.AddressLeft = 1 // was counted then: a message must not meet the cap that it filled itself
 	var obstacles []obstacle
 	for _, m := range w.Methods {
 		v := verdict{why: "the tenant does not use it any more"}

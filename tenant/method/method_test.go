@@ -280,6 +280,21 @@ func TestWishIsResolvedAgainAtEachAttempt(t *testing.T) {
 	}
 }
 
+// TestCapIsAskedOnce: the last message that the cap lets in must not meet it
+// again at its attempts.
+func TestCapIsAskedOnce(t *testing.T) {
+	in := good()
+	in.Methods, in.DMARC.Policy, in.AddressLeft = []mail.Method{"address"}, tenant.PolicyNone, 1
+	w := Choose(in).Wishes[0]
+	in.AddressLeft = 0
+	if r := Choose(in); r.Err == nil || r.Err.Code != 451 {
+		t.Errorf("over the cap: %v", r.Err)
+	}
+	if h, f := Hold(in, w); f != nil || h.Method != mail.MethodAddress {
+		t.Errorf("%+v, %v; want address", h, f)
+	}
+}
+
 func TestWhoSigns(t *testing.T) {
 	for _, tt := range []struct {
 		u          Upstream
