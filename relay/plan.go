@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"behalf/internal/blob"
+	"behalf/internal/kv"
 	"behalf/limit"
 	"behalf/mail"
 	"behalf/mail/header"
@@ -31,7 +32,8 @@ type PlannerOptions struct {
 	PublicURL     string // links in mail begin with it
 	Tokens        Tokens
 	Metrics       *Metrics
-	Capture       bool // development: the DNS is taken to show what it should, and all mail stays here
+	Store         kv.Store // of the suppression lists; nil: they are asked at accept only
+	Capture       bool     // development: the DNS is taken to show what it should, and all mail stays here
 
 	MX            Site
 	Platform      upstream.Upstream // nil: the platform has no smart host

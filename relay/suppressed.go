@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"fmt"
 
 	"behalf/internal/kv"
 	"behalf/mail"
@@ -38,4 +39,23 @@ func (t *transaction) suppressed(ctx context.Context, a mail.Address) (yes bool,
 		return err
 	})
 	return yes, err
+}
+
+// Suppressed asks again, before an attempt long after the message was accepted.
+// Mail of our own, bounces and notices, asks no list.
+func (p *Planner) Suppressed(ctx context.Context, m *mail.Message, r *mail.Recipient) (reason string, yes bool, err error) {
+	if p.o.Store == nil || m.Door == mail.DoorSystem {
+		return "", false, nil
+	}
+	err = p.o.Store.View(ctx, func(rd kv.Reader) error {
+		e, err := suppress.Find(rd, m.Tenant, m.Stream, r.Address)
+		if e != nil {
+			reason, yes = string(e.Reason), true
+		}
+		return err
+	})
+	if err != nil {
+		return "", false, fmt.Errorf("asking whether %s may be mailed: %w", r.Address, err)
+	}
+	return reason, yes, nil
 }

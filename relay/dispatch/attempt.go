@@ -46,7 +46,8 @@ type job struct {
 	site    string // answer to jobAsk
 	err     error
 	large   bool // the outcome was too large to store; what is stored is to be read
-	tried   int  // how many of idx were tried; the others were too many
+	ended   int  // how many of idx, the first ones, are suppressed by now
+	tried   int  // up to which of idx they were tried; the others were too many
 	outcome spool.Outcome
 	verdict verdict
 }
@@ -115,29 +116,37 @@ func (d *Dispatcher) try(base context.Context, j *job) {
 	m := j.st.Message
 	wish := j.rcpts[0].Wish
 	j.tried = len(j.idx)
-	hop, up, err := d.plan(ctx, m, wish)
+	err := d.suppress(ctx, j, start)
+	if j.ended == len(j.idx) {
+		return
+	}
+	var hop *mail.Hop
+	var up upstream.Upstream
+	if err == nil {
+		hop, up, err = d.plan(ctx, m, wish)
+	}
 	var bodies opened
 	defer bodies.close()
 	var uj *upstream.Job
 	if err == nil {
 		if n := up.Traits().MaxRecipients; n > 0 {
-			j.tried = min(j.tried, n)
+			j.tried = min(j.tried, j.ended+n)
 		}
 		if hop.Single {
-			j.tried = 1
+			j.tried = j.ended + 1
 		}
 		uj, err = d.upstreamJob(j, hop, &bodies)
 	}
 	if err != nil {
 		f := mail.AsFailure(err)
-		for i := range j.tried {
+		for i := j.ended; i < j.tried; i++ {
 			d.conclude(base, j, i, mail.Attempt{At: start, Took: time.Since(start), Wish: wish, Failure: f})
 		}
 		return
 	}
 	results := d.deliver(ctx, up, uj)
 	for i := range uj.To {
-		d.conclude(base, j, i, attemptOf(&results[i], start, wish, hop, uj.To[i].From))
+		d.conclude(base, j, j.ended+i, attemptOf(&results[i], start, wish, hop, uj.To[i].From))
 	}
 }
 
@@ -165,13 +174,13 @@ func (o *opened) close() {
 func (d *Dispatcher) upstreamJob(j *job, hop *mail.Hop, bodies *opened) (uj *upstream.Job, err error) {
 	m := j.st.Message
 	defer d.caught(m, "render", &err)
-	uj = &upstream.Job{Message: m, Hop: hop, To: make([]upstream.Target, j.tried)}
+	uj = &upstream.Job{Message: m, Hop: hop, To: make([]upstream.Target, j.tried-j.ended)}
 	_, uj.Domain, _ = j.lane.Parts()
 	for i := range uj.To {
-		r := &j.rcpts[i]
-		uj.To[i] = upstream.Target{Index: j.idx[i], To: r.Address, From: d.planner.Sender(m, hop, j.idx[i]), ORcpt: r.ORcpt, Notify: r.Notify}
+		r, index := &j.rcpts[j.ended+i], j.idx[j.ended+i]
+		uj.To[i] = upstream.Target{Index: index, To: r.Address, From: d.planner.Sender(m, hop, index), ORcpt: r.ORcpt, Notify: r.Notify}
 	}
-	uj.Render = d.planner.Render(j.st, hop, j.idx[0], func(ctx context.Context) (blob.Body, error) {
+	uj.Render = d.planner.Render(j.st, hop, uj.To[0].Index, func(ctx context.Context) (blob.Body, error) {
 		b, err := d.openBody(ctx, j.st)
 		if err == nil {
 			*bodies = append(*bodies, b)

@@ -56,6 +56,10 @@ func (swift) Sender(*mail.Message, *mail.Hop, int) mail.Address { return mail.Ad
 func (swift) Render(*spool.Stored, *mail.Hop, int, func(context.Context) (blob.Body, error)) func(context.Context, upstream.Caps) (upstream.Rendered, error) {
 	return nil
 }
+func (swift) Suppressed(context.Context, *mail.Message, *mail.Recipient) (string, bool, error) {
+	return "", false, nil
+}
+
 func (swift) Site(_ context.Context, _ *mail.Message, lane mail.Lane) (string, error) {
 	return string(lane), nil
 }

@@ -36,6 +36,9 @@ type world struct {
 	ways     map[mail.UpstreamID]way
 	sites    map[string]string // domain to MX site
 	planErr  func(m *mail.Message, wish int) error
+	listed   map[string]string // suppressed addresses, with the reason
+	listErr  error
+	asked    int // times that the list was asked
 	tries    []try
 	trying   map[who]bool
 	most     map[string]int // by upstream: most jobs at once
@@ -271,6 +274,14 @@ func (p *planner) Site(_ context.Context, _ *mail.Message, lane mail.Lane) (stri
 		return "mx:" + s, nil
 	}
 	return "mx:" + domain, nil
+}
+
+func (p *planner) Suppressed(_ context.Context, _ *mail.Message, r *mail.Recipient) (string, bool, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.asked++
+	reason, yes := p.listed[r.Address.Key()]
+	return reason, yes, p.listErr
 }
 
 // out is the world as all the ways out.

@@ -25,6 +25,9 @@ type Planner interface {
 	// Site names the MX site that a lane of upstream mx leads to, from its MX
 	// set. It is asked for such lanes only.
 	Site(ctx context.Context, m *mail.Message, lane mail.Lane) (string, error)
+	// Suppressed reports whether r must not be mailed any more, and why: the
+	// list may have changed since m was accepted. An error defers the attempt.
+	Suppressed(ctx context.Context, m *mail.Message, r *mail.Recipient) (reason string, yes bool, err error)
 }
 
 // store is what dispatch needs of the spool.
