@@ -37,7 +37,7 @@ func (t *transaction) accept(ctx context.Context) (Receipt, error) {
 	if err := t.suppress(ctx, m); err != nil {
 		return Receipt{}, err
 	}
-	in := t.in.Planner.facts(ctx, t.view, m.From, t.wanted())
+	in := t.in.Planner.facts(ctx, t.view, m, t.wanted())
 	if err := t.askMessage(ctx, m, h, &in.Input); err != nil {
 		return Receipt{}, err
 	}

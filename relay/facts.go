@@ -20,10 +20,11 @@ type facts struct {
 	platform *tenant.Domain  // that domain; nil: its keys could not be read
 }
 
-// facts gathers what the directory and the DNS say of the tenant's From at this
+// facts gathers what the directory and the DNS say of a message's From at this
 // moment. Everything it asks of the DNS is cached by the checker.
-func (p *Planner) facts(ctx context.Context, v *tenant.View, from mail.Address, route []mail.UpstreamID) *facts {
-	in := &facts{Input: method.Input{From: from, Methods: v.Methods(), AllowFromChange: v.Tenant.AllowFromChange}}
+func (p *Planner) facts(ctx context.Context, v *tenant.View, m *mail.Message, route []mail.UpstreamID) *facts {
+	from := m.From
+	in := &facts{Input: method.Input{From: from, Methods: v.Methods(), AllowFromChange: v.Tenant.AllowFromChange, NullSender: m.Envelope.From.IsZero()}}
 	if slices.Contains(in.Methods, mail.MethodAddress) {
 		in.Freemail, in.AddressLeft = dnscheck.Freemail(from.Domain), p.addressLeft(v)
 	}

@@ -83,7 +83,7 @@ func (p *Planner) Plan(ctx context.Context, m *mail.Message, wish int) (*mail.Ho
 	if m.Door == mail.DoorSystem {
 		return p.systemHop(ctx, w), u, nil
 	}
-	in := p.facts(ctx, v, m.From, []mail.UpstreamID{w.Upstream})
+	in := p.facts(ctx, v, m, []mail.UpstreamID{w.Upstream})
 	in.AllowFromChange = m.FromChange
 	held, bad := method.Hold(&in.Input, w)
 	if bad != nil {

@@ -137,3 +137,45 @@ func TestAddressAtItsCap(t *testing.T) {
 		t.Errorf("%+v, %v; want address", hop, err)
 	}
 }
+
+// TestNameWithoutTheSendingDomainsKey: unsigned mail of the platform's own name
+// goes only where SPF is sure to carry it, which it is not from the null path.
+func TestNameWithoutTheSendingDomainsKey(t *testing.T) {
+	w := relaytest.New(t, relaytest.Options{})
+	w.Acme(`"methods":["name"],"route":[{"upstream":"mx"}]`)
+	ks, err := w.Directory.PlatformKeys(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	app := w.App()
+	for _, c := range []struct {
+		name, sender, dmarc string
+		silent              bool
+		want                string
+	}{
+		{"no DMARC", "app@acme.example", "", false, ""},
+		{"the null path", "", "", false, "550 5.7.1"},
+		{"asks for reject", "app@acme.example", "v=DMARC1; p=reject", false, "550 5.7.1"},
+		{"the DNS says nothing", "app@acme.example", "", true, "451 4.7.1"},
+	} {
+		for _, k := range ks {
+			name := k.Selector + "._domainkey." + relaytest.SendingDomain
+			w.DNS.TXTRecord(name, "v=DKIM1; p=")
+			w.DNS.Fail(name, c.silent)
+		}
+		if c.dmarc != "" {
+			w.DNS.TXTRecord("_dmarc."+relaytest.SendingDomain, c.dmarc)
+		}
+		w.DNS.Fail("_dmarc."+relaytest.SendingDomain, c.silent)
+		w.Open()
+		_, err := w.SendEnvelope(app, mail.Envelope{From: relaytest.Address(t, c.sender)}, "From: someone@elsewhere.example\n\nx\n", "bob@there.example")
+		if c.want == "" {
+			if err != nil {
+				t.Errorf("%s: %v", c.name, err)
+			}
+			continue
+		}
+		t.Log(c.name)
+		wantFailure(t, err, c.want)
+	}
+}

@@ -37,7 +37,7 @@ func judge(in *Input, u *Upstream, m mail.Method, fallback bool) verdict {
 	case mail.MethodAddress:
 		return address(in)
 	case mail.MethodName:
-		return name(in, fallback)
+		return name(in, u, fallback)
 	}
 	return no("method " + string(m) + " is not known")
 }
@@ -131,7 +131,7 @@ func address(in *Input) verdict {
 	return yes(from.String() + " is verified, and its domain does not ask for DMARC")
 }
 
-func name(in *Input, fallback bool) verdict {
+func name(in *Input, u *Upstream, fallback bool) verdict {
 	s := &in.Sending
 	switch {
 	case in.IdentityClaimed && !in.IdentityOK:
@@ -140,10 +140,31 @@ func name(in *Input, fallback bool) verdict {
 		return no("it would change the visible From, which the tenant does not allow (allow_from_change)")
 	case s.Name == "":
 		return no("the platform has no sending domain")
-	case in.SendingPolicy.Enforced() && !s.KeySeen && !s.PathOK:
-		return noKey(s)
+	}
+	if v, ok := authentic(in, u); !ok {
+		return v
 	}
 	return yes("the message is sent from " + s.Name + " in the tenant's name")
+}
+
+// authentic demands that mail from the sending domain passes DMARC: by our
+// signature, or by SPF where the domain is known to be content with that. What
+// is missing is the platform's to mend, so it is told as a reason.
+func authentic(in *Input, u *Upstream) (verdict, bool) {
+	s := &in.Sending
+	switch {
+	case s.KeySeen:
+		return verdict{}, true
+	case u.signs() && (s.PathOK || !in.SendingPolicy.Enforced()):
+		return verdict{}, true
+	case s.PathOK && !in.NullSender && (in.SendingPolicy == tenant.PolicyAbsent || in.SendingPolicy == tenant.PolicyNone):
+		return verdict{}, true
+	case s.KeyUnknown:
+		return later("the DKIM keys of the platform's " + s.Name + " cannot be looked up now" + after(": ", s.Found)), false
+	case s.PathOK && !in.NullSender && in.SendingPolicy == tenant.PolicyUnknown:
+		return later("the DMARC policy of the platform's " + s.Name + " cannot be looked up now"), false
+	}
+	return no("the DNS does not show a DKIM key of the platform's " + s.Name + after(" at ", s.Record) + after(": ", s.Found)), false
 }
 
 func after(sep, s string) string {

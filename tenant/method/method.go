@@ -72,6 +72,7 @@ type Input struct {
 	Methods         []mail.Method // the tenant's, in order; method address is used only if it stands there
 	Asked           mail.Method   // the client or a policy wants just this one of them; empty: any
 	AllowFromChange bool
+	NullSender      bool // the envelope sender is null and stays so: SPF aligns with nothing
 	IdentityClaimed bool // an identity of the tenant covers From
 	IdentityOK      bool // and it is verified, or its domain is proved
 	Domain          Domain

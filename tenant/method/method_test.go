@@ -39,9 +39,12 @@ func holds(in *Input, u *Upstream, m mail.Method, first mail.Method) bool {
 		open := in.DMARC.Policy == tenant.PolicyNone || in.DMARC.Policy == tenant.PolicyAbsent
 		return in.IdentityOK && !in.Freemail && open && in.AddressLeft > 0
 	}
-	quiet := !(in.SendingPolicy == tenant.PolicyQuarantine || in.SendingPolicy == tenant.PolicyReject)
-	return (in.IdentityOK || !in.IdentityClaimed) && (in.AllowFromChange || in.Asked == m || first == m) &&
-		(quiet || in.Sending.KeySeen || in.Sending.PathOK)
+	content := in.SendingPolicy == tenant.PolicyAbsent || in.SendingPolicy == tenant.PolicyNone
+	passes := in.Sending.KeySeen || content && in.Sending.PathOK && !in.NullSender
+	if u.ProviderSigns {
+		passes = in.Sending.KeySeen || in.Sending.PathOK || content || in.SendingPolicy == tenant.PolicyUnknown
+	}
+	return (in.IdentityOK || !in.IdentityClaimed) && (in.AllowFromChange || in.Asked == m || first == m) && passes
 }
 
 // cross calls fn with every combination of facts.
@@ -72,6 +75,7 @@ func cross(fn func(in *Input)) {
 								Sending: Domain{Name: "send.platform.example", KeySeen: bit(5), PathOK: bit(6)},
 								DMARC:   tenant.DMARC{Policy: policy}, SendingPolicy: policy}
 							if strict {
+								in.NullSender = true
 								in.DMARC.ADKIM = tenant.Strict
 								in.DMARC.Org = "acme.example"
 							}
@@ -277,6 +281,47 @@ func TestWishIsResolvedAgainAtEachAttempt(t *testing.T) {
 	in.Route = nil
 	if _, f := Hold(in, w); f == nil || f.Reason != mail.ReasonUpstreamAbsent || f.Scope != mail.OfRoute {
 		t.Errorf("%+v; want upstream-missing", f)
+	}
+}
+
+// TestNameOnlyWhereItPasses: mail from the platform's sending domain is signed,
+// or passes by SPF where that is known to do.
+func TestNameOnlyWhereItPasses(t *testing.T) {
+	for name, tt := range map[string]struct {
+		change func(*Input)
+		code   int // 0: holds
+		says   string
+	}{
+		"signed, null sender":      {func(in *Input) { in.NullSender = true }, 0, ""},
+		"signed, policy unknown":   {func(in *Input) { in.SendingPolicy = tenant.PolicyUnknown }, 0, ""},
+		"no key, SPF, no DMARC":    {func(in *Input) { in.Sending.KeySeen = false }, 0, ""},
+		"no key, SPF, enforced":    {func(in *Input) { in.Sending.KeySeen, in.SendingPolicy = false, tenant.PolicyReject }, 550, "b1._domainkey.send.platform.example: no such name"},
+		"no key, null sender":      {func(in *Input) { in.Sending.KeySeen, in.NullSender = false, true }, 550, "no such name"},
+		"no key, no return path":   {func(in *Input) { in.Sending.KeySeen, in.Sending.PathOK = false, false }, 550, "no such name"},
+		"no key, policy unknown":   {func(in *Input) { in.Sending.KeySeen, in.SendingPolicy = false, tenant.PolicyUnknown }, 451, "DMARC policy"},
+		"key unknown, null sender": {func(in *Input) { in.Sending.KeySeen, in.Sending.KeyUnknown, in.NullSender = false, true, true }, 451, "looked up"},
+		"key unknown, enforced": {func(in *Input) {
+			in.Sending.KeySeen, in.Sending.KeyUnknown, in.SendingPolicy = false, true, tenant.PolicyReject
+		}, 451, "looked up"},
+		"no key, null sender, host signs": {func(in *Input) { in.Sending.KeySeen, in.NullSender, in.Route[0].ProviderSigns = false, true, true }, 0, ""},
+		"no key, no path, enforced, signs": {func(in *Input) {
+			in.Sending, in.SendingPolicy, in.Route[0].ProviderSigns = Domain{Name: "x.example"}, tenant.PolicyReject, true
+		}, 550, "x.example"},
+	} {
+		in := good()
+		in.Methods, in.Route, in.SendingPolicy = []mail.Method{"name"}, []Upstream{{ID: "platform"}}, tenant.PolicyAbsent
+		in.Sending.Record, in.Sending.Found = "b1._domainkey.send.platform.example", "no such name"
+		tt.change(in)
+		r := Choose(in)
+		if tt.code == 0 {
+			if r.Err != nil {
+				t.Errorf("%s: %v", name, r.Err)
+			}
+			continue
+		}
+		if r.Err == nil || r.Err.Code != tt.code || !strings.Contains(r.Err.Text, tt.says) {
+			t.Errorf("%s: %v; want %d with %q", name, r.Err, tt.code, tt.says)
+		}
 	}
 }
 

@@ -93,13 +93,13 @@ func alignment(in *Input, u *Upstream, m mail.Method) mail.Alignment {
 			DMARC: fmt.Sprintf("fail, and the domain asks for nothing (policy %s)", in.DMARC.Policy)}
 	}
 	a := mail.Alignment{From: in.Sending.Name, SPF: "none", DKIM: "none", DMARC: "pass"}
-	if in.Sending.PathOK {
+	if in.Sending.PathOK && !in.NullSender {
 		a.SPF = "pass, aligned (" + in.Sending.ReturnPath + ")"
 	}
 	if in.Sending.KeySeen {
 		a.DKIM = "pass, aligned (d=" + in.Sending.Name + ")"
 	}
-	if !in.Sending.PathOK && !in.Sending.KeySeen {
+	if a.SPF == "none" && a.DKIM == "none" { // a smart host that signs may do better
 		a.DMARC = "fail, and the sending domain asks for nothing"
 	}
 	return a
@@ -111,6 +111,8 @@ func domainAlignment(in *Input, u *Upstream) mail.Alignment {
 	switch {
 	case u.Kind == KindProvider:
 		a.SPF = "the provider's"
+	case in.NullSender:
+		a.SPF = "not aligned (the null return path)"
 	case !d.PathOK:
 		a.SPF = "pass, not aligned (the platform's return path)"
 	case in.DMARC.ASPF == tenant.Strict:
