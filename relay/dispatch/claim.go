@@ -52,6 +52,7 @@ func (d *Dispatcher) operate(ctx context.Context, ids []mail.ID, o *operation) (
 		}
 		kept = append(kept, *c)
 		if out, before := o.outcome(c.msg, c.rcpts, &c.busy, now); len(out.Events) > 0 {
+			d.suppressReleased(ctx, o, c.msg, &out, now)
 			outs, befores = append(outs, out), append(befores, before)
 			changed += len(out.Changes)
 		}
@@ -136,9 +137,10 @@ func (d *Dispatcher) stored(ctx context.Context, id mail.ID, changes []spool.Cha
 	return is
 }
 
-// parts cuts an outcome of one event into pieces of at most n recipients.
+// parts cuts an outcome of one event into pieces of at most n recipients. Those
+// of several are rare, and cut by the spool if they must be.
 func parts(o spool.Outcome, n int) (ps []spool.Outcome) {
-	for len(o.Changes) > n {
+	for len(o.Events) == 1 && len(o.Changes) > n {
 		e := o.Events[0]
 		e.Recipients = e.Recipients[:n]
 		ps = append(ps, spool.Outcome{ID: o.ID, Changes: o.Changes[:n], Events: []mail.Event{e}})

@@ -48,11 +48,41 @@ func (d *Dispatcher) endSuppressed(j *job, i int, reason string, now time.Time) 
 	j.outcome.Changes = append(j.outcome.Changes, spool.Change{Index: j.idx[i], Recipient: r.End(mail.Suppressed, reason, now)})
 	d.metrics.delivery(m.Wishes[min(r.Wish, len(m.Wishes)-1)].Upstream, mail.EventSuppressed)
 	d.o.Log.Info("dispatch: suppressed since it was accepted", "tenant", m.Tenant, "message", m.ID, "recipient", j.idx[i], "reason", reason)
-	for n := range j.outcome.Events {
-		if e := &j.outcome.Events[n]; e.Reason == reason {
-			e.Recipients = append(e.Recipients, j.idx[i])
+	tellSuppressed(&j.outcome, m.ID, j.idx[i], reason, now)
+}
+
+func tellSuppressed(o *spool.Outcome, id mail.ID, index int, reason string, now time.Time) {
+	for n := range o.Events {
+		if e := &o.Events[n]; e.Type == mail.EventSuppressed && e.Reason == reason {
+			e.Recipients = append(e.Recipients, index)
 			return
 		}
 	}
-	j.outcome.Events = append(j.outcome.Events, mail.Event{At: now, Type: mail.EventSuppressed, Message: m.ID, Recipients: []int{j.idx[i]}, Reason: reason})
+	o.Events = append(o.Events, mail.Event{At: now, Type: mail.EventSuppressed, Message: id, Recipients: []int{index}, Reason: reason})
+}
+
+// suppressReleased ends those recipients whom a release was to put back on the
+// schedule, and who came onto a list while they were held. What cannot be asked
+// now is asked before the attempt.
+func (d *Dispatcher) suppressReleased(ctx context.Context, o *operation, m *mail.Message, out *spool.Outcome, now time.Time) {
+	if o.kind != opRelease && o.kind != opTimer {
+		return
+	}
+	released := out.Events[0]
+	released.Recipients = nil
+	told := spool.Outcome{}
+	for k := range out.Changes {
+		c := &out.Changes[k]
+		reason, yes, err := d.suppressed(ctx, m, &c.Recipient)
+		if err != nil || !yes {
+			released.Recipients = append(released.Recipients, c.Index)
+			continue
+		}
+		c.Recipient = c.Recipient.End(mail.Suppressed, reason, now)
+		tellSuppressed(&told, m.ID, c.Index, reason, now)
+	}
+	out.Events = told.Events
+	if len(released.Recipients) > 0 {
+		out.Events = append(out.Events, released)
+	}
 }

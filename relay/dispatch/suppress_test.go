@@ -1,7 +1,9 @@
 package dispatch
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -93,5 +95,35 @@ func TestListCannotBeRead(t *testing.T) {
 		w.mu.Unlock()
 		time.Sleep(10 * time.Minute)
 		w.want(id, 0, mail.Delivered)
+	})
+}
+
+// A release leaves out who came onto the list meanwhile, even within the minute
+// in which an attempt would not ask.
+func TestSuppressedAtRelease(t *testing.T) {
+	scenario(t, Options{}, func(w *world) {
+		st := w.putAs(1, ups(office), addresses(3, "b.example"), func(_ *mail.Message, rs []mail.Recipient) {
+			for i := range rs {
+				rs[i].State = mail.Held
+			}
+		})
+		id := st.Message.ID
+		sel := Selection{IDs: []mail.ID{id}}
+		w.mu.Lock()
+		w.listed = map[string]string{"u1@b.example": "unsubscribed"}
+		w.mu.Unlock()
+		if n, err := w.d.Release(context.Background(), sel, alice); n != 3 || err != nil {
+			t.Errorf("%d changed, %v", n, err)
+		}
+		time.Sleep(time.Second)
+		for i, want := range []mail.State{mail.Delivered, mail.Suppressed, mail.Delivered} {
+			w.want(id, i, want)
+		}
+		for _, e := range w.events(id) {
+			want := map[mail.EventType]string{mail.EventHeld: "[0 1 2]", mail.EventSuppressed: "[1]", mail.EventReleased: "[0 2]", mail.EventDelivered: "[0 2]"}[e.Type]
+			if got := fmt.Sprint(e.Recipients); got != want {
+				t.Errorf("%s of %s, want %s", e.Type, got, want)
+			}
+		}
 	})
 }
