@@ -89,10 +89,19 @@ func (p *Planner) domain(ctx context.Context, t mail.TenantID, d *tenant.Domain)
 	}
 	ok, detail, err := p.check.ReturnPath(ctx, f.ReturnPath)
 	f.PathOK, f.PathDetail = ok && err == nil, detail
+	if f.KeySeen && !f.PathOK && !anyRSA(d, keys.Seen) {
+		// Many receivers do not check Ed25519: for them nothing would be aligned.
+		f.KeySeen, f.Found = false, "only an Ed25519 key stands in the DNS, which many receivers do not check, and the return path is not in order"
+	}
 	if p.o.Capture {
 		return f, all(t, d)
 	}
 	return f, keys.Seen
+}
+
+// anyRSA tells whether an RSA key is among those seen.
+func anyRSA(d *tenant.Domain, seen []mail.Selector) bool {
+	return slices.ContainsFunc(seen, func(s mail.Selector) bool { return strings.HasPrefix(algorithm(d, s.Name), "rsa") })
 }
 
 // all is every key of a domain.

@@ -323,3 +323,25 @@ func TestCapture(t *testing.T) {
 		t.Errorf("method %s, signed %v, from %s", r.Hop.Method, r.Signed, r.From)
 	}
 }
+
+// TestEd25519AloneIsNotEnough: many receivers do not check Ed25519, so that
+// beside a broken return path the RSA key must be seen.
+func TestEd25519AloneIsNotEnough(t *testing.T) {
+	w := relaytest.New(t, relaytest.Options{})
+	w.PublishPlatform()
+	w.Acme(`"methods":["domain"]`)
+	v, err := w.Directory.ViewByName(t.Context(), "acme")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, _ := v.Domain("acme.example")
+	for _, k := range d.DKIM {
+		if k.Algorithm == "ed25519" {
+			w.DNS.TXTRecord(k.Selector+"._domainkey."+d.Name, k.Record())
+		}
+	}
+	text := "From: support@acme.example\nSubject: x\n\nhello\n"
+	if _, err := w.Send(w.App(), "support@acme.example", text, "a@dest.example"); err == nil || !strings.Contains(err.Error(), "only an Ed25519 key") {
+		t.Errorf("%v; want a refusal that says what is there", err)
+	}
+}
