@@ -146,7 +146,9 @@ func (e engine) Hold() kv.Base {
 
 func (e engine) Apply(rows []kv.Row) error {
 	s := e.s
+	s.mu.Lock() // a copy marks the tree it is taken from
 	next := s.state.Copy()
+	s.mu.Unlock()
 	for _, r := range rows {
 		if r.Deleted {
 			next.Delete(r)
