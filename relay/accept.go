@@ -51,7 +51,7 @@ func (t *transaction) accept(ctx context.Context) (Receipt, error) {
 	t.schedule(m)
 	m.Edits = append(hygiene(h, t.ownsAddress), t.edits...)
 	m.Front = front(t.in.o.Hostname, m, h, t.client.TLS != "")
-	st, err := t.in.Spool.Put(ctx, t.body(), m, t.recipients, t.acceptance(choice), t.extra(m))
+	st, err := t.in.Spool.Put(ctx, t.draft, m, t.recipients, t.acceptance(choice), t.extra(m))
 	if err != nil {
 		return t.notPut(ctx, err)
 	}
@@ -242,8 +242,6 @@ func (t *transaction) schedule(m *mail.Message) {
 func (t *transaction) ownsAddress(a mail.Address) bool {
 	return t.view.Verified(a)
 }
-
-func (t *transaction) body() *spool.Draft { return t.draft }
 
 // acceptance is what the first event tells.
 func (t *transaction) acceptance(res method.Result) *mail.Acceptance {

@@ -52,11 +52,6 @@ func (in *Intake) acceptWhole(ctx context.Context, p *Principal, c Client, s Sub
 	return receipt, err
 }
 
-// Bearer says who an HTTP client is that showed a credential's secret.
-func (in *Intake) Bearer(ctx context.Context, c Client, secret string) (*Principal, error) {
-	return in.Login(ctx, c, Login{Mechanism: "BEARER", Secret: secret})
-}
-
 // Administrator is the principal of the admin key: a platform credential that
 // may act for every tenant.
 func (in *Intake) Administrator() *Principal {

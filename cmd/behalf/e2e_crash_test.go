@@ -112,7 +112,7 @@ func arrivals(p *smtppeer.Peer) map[string]int {
 // Whatever was answered with 250 arrives, though the relay is killed at random
 // points under the load of 20 connections; twice at most what was under way.
 func TestE2ECrash(t *testing.T) {
-	for name, faulty := range map[string]bool{"well-behaved receiver": false, "receiver that defers, closes and stalls": true} {
+	for name, faulty := range map[string]bool{"well-behaved receiver": false, "receiver that defers, closes, stalls and lies": true} {
 		t.Run(name, func(t *testing.T) { // one after the other: each takes what the machine has
 			var bad atomic.Bool
 			bad.Store(faulty)
@@ -121,7 +121,10 @@ func TestE2ECrash(t *testing.T) {
 					return smtppeer.Action{}
 				}
 				switch s.Verb {
-				case "RCPT", "DOT":
+				case "DOT":
+					// It took nothing, and says so, or something that is no answer.
+					return smtppeer.Action{Reply: []string{"451 4.3.0 not now", "hello, this is no SMTP", "999 9.9.9 no such code"}[rand.IntN(3)]}
+				case "RCPT":
 					return smtppeer.Action{Reply: "451 4.3.0 not now"}
 				case "DATA":
 					return smtppeer.Action{Close: true}
