@@ -24,7 +24,6 @@ import (
 
 // PlannerOptions are the platform's side of every plan.
 type PlannerOptions struct {
-	Hostname      string
 	SendingDomain string
 	ReturnPath    string // host below SendingDomain that takes bounces
 	PlatformName  string // what stands after "via"

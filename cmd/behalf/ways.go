@@ -30,7 +30,7 @@ func (s *server) openWays(context.Context) error {
 	s.sessions = map[string]func() int{"mx": direct.Sessions, "connection": s.book.Sessions}
 	s.metrics = relay.NewMetrics(s.reg)
 	o := relay.PlannerOptions{
-		Hostname: s.c.Hostname, SendingDomain: s.c.SendingDomain, ReturnPath: s.c.Platform.ReturnPath,
+		SendingDomain: s.c.SendingDomain, ReturnPath: s.c.Platform.ReturnPath,
 		PlatformName: s.c.Platform.Name, Notify: s.c.Platform.Notify, PublicURL: s.c.PublicURL,
 		Tokens: relay.NewTokens(s.keys.Derive("tokens")), Store: s.store, Capture: s.c.Capture, MX: direct, Metrics: s.metrics,
 		Connection: func(v *tenant.View, c *tenant.Connection) (upstream.Upstream, error) {

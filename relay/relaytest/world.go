@@ -132,7 +132,7 @@ func (w *World) Open() {
 	must(err)
 	w.Limits, w.Usage = limit.New(limit.Options{}), limit.NewUsage(w.Store, limit.UsageOptions{})
 	po := relay.PlannerOptions{
-		Hostname: Hostname, SendingDomain: SendingDomain, ReturnPath: "bounce", PlatformName: "Platform", Notify: Notify, PublicURL: PublicURL,
+		SendingDomain: SendingDomain, ReturnPath: "bounce", PlatformName: "Platform", Notify: Notify, PublicURL: PublicURL,
 		Tokens: relay.NewTokens(w.Keys.Derive("tokens")), MX: Nowhere{}, Platform: Nowhere{},
 		Connection: func(*tenant.View, *tenant.Connection) (upstream.Upstream, error) { return Nowhere{}, nil },
 	}

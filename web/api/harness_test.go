@@ -111,7 +111,7 @@ func newWorld(t testing.TB) *world {
 	book := upstream.NewBook(0)
 	metrics := relay.NewMetrics(prometheus.NewRegistry())
 	planner := relay.NewPlanner(w.directory, checker, book, limits, relay.PlannerOptions{
-		Hostname: "relay.platform.example", SendingDomain: "send.platform.example", ReturnPath: "bounce", PlatformName: "Platform",
+		SendingDomain: "send.platform.example", ReturnPath: "bounce", PlatformName: "Platform",
 		Notify: "postmaster@platform.example", PublicURL: "https://relay.platform.example", Tokens: w.tokens,
 		Capture: true, Mailbox: mailbox.New(t.TempDir()), Metrics: metrics,
 	})
