@@ -124,9 +124,9 @@ func TestNeeds(t *testing.T) {
 		{PackageMessage, `deny contains {"rule": "a", "reason": "b"} if some h in input.message.headers`, Needs{Message: true, Headers: true}},
 		{PackageMessage, "deny contains {\"rule\": \"a\", \"reason\": \"b\"} if {\n\tm := input.message\n\tcount(m.url_hosts) > 1\n}", Needs{Message: true, Headers: true, Attachments: true, URLHosts: true}},
 		{PackageMessage, `deny contains {"rule": "a", "reason": "b"} if walk(input, [_, "x"])`,
-			Needs{Message: true, Usage: true, CredentialUsage: true, FirstTime: true, Suppressed: true, Headers: true, Attachments: true, URLHosts: true, Candidates: true}},
+			Needs{Message: true, Usage: true, CredentialUsage: true, FirstTime: true, Suppressed: true, Headers: true, Attachments: true, URLHosts: true, Candidates: true, ReverseDNS: true, Bulk: true, Unusual: true}},
 		{PackageMessage, "f(x) := x.message\ndeny contains {\"rule\": \"a\", \"reason\": \"b\"} if count(f(input).attachments) > 1",
-			Needs{Message: true, Usage: true, CredentialUsage: true, FirstTime: true, Suppressed: true, Headers: true, Attachments: true, URLHosts: true, Candidates: true}},
+			Needs{Message: true, Usage: true, CredentialUsage: true, FirstTime: true, Suppressed: true, Headers: true, Attachments: true, URLHosts: true, Candidates: true, ReverseDNS: true, Bulk: true, Unusual: true}},
 		{PackageMessage, `deny contains {"rule": "a", "reason": "b"} if data.names[input.candidates[0].why]`, Needs{Message: true, Candidates: true}},
 	}
 	for _, test := range tests {

@@ -69,12 +69,15 @@ type Needs struct {
 
 	Usage           bool // input.usage of the tenant
 	CredentialUsage bool // input.usage.credential
-	FirstTime       bool // recipient.first_time
+	FirstTime       bool // recipient.first_time, envelope.new_recipients
 	Suppressed      bool // recipient.suppressed
 	Headers         bool // message.headers
 	Attachments     bool // message.attachments
 	URLHosts        bool // message.url_hosts
 	Candidates      bool // candidates
+	ReverseDNS      bool // authentication.reverse_dns
+	Bulk            bool // bulk
+	Unusual         bool // unusual
 }
 
 // set is a compiled policy set, immutable.
@@ -322,5 +325,6 @@ func (s *set) findNeeds() Needs {
 	n.FirstTime, n.Suppressed = f&fFirstTime != 0, f&fSuppressed != 0
 	n.Headers, n.Attachments, n.URLHosts = f&fHeaders != 0, f&fAttachments != 0, f&fURLHosts != 0
 	n.Candidates = f&fCandidates != 0
+	n.ReverseDNS, n.Bulk, n.Unusual = f&fReverseDNS != 0, f&fBulk != 0, f&fUnusual != 0
 	return n
 }

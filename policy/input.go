@@ -36,6 +36,10 @@ type MessageInput struct {
 	Identity   Identity    `json:"identity" doc:"the tenant's identity that the header From falls under"`
 	Message    Message     `json:"message" doc:"the message itself"`
 	Candidates []Candidate `json:"candidates" doc:"the ways out with their methods, in the order they would be tried"`
+	// Authentication is what receivers are expected to find.
+	Authentication Authentication `json:"authentication" doc:"what receivers are expected to find, by the way that would be tried first"`
+	Bulk           []Bulk         `json:"bulk" doc:"for each big receiver among the recipients, how much it got of late from this From domain"`
+	Unusual        Unusual        `json:"unusual" doc:"how far this message is from what the tenant and credential are used to send"`
 }
 
 // Session is the client's connection.
@@ -103,9 +107,11 @@ type Envelope struct {
 	FromDomain string `json:"from_domain" doc:"its domain"`
 	Size       int64  `json:"size" doc:"octets the client announced; 0: none announced"`
 	Recipients int    `json:"recipients" doc:"recipients taken so far in this transaction"`
-	UTF8       bool   `json:"utf8" doc:"SMTPUTF8 was asked for"`
-	EightBit   bool   `json:"eight_bit" doc:"BODY=8BITMIME or BINARYMIME"`
-	RequireTLS bool   `json:"require_tls" doc:"REQUIRETLS was asked for"`
+	// NewRecipients is part of Recipients.
+	NewRecipients int  `json:"new_recipients" doc:"those of them that the tenant had not mailed in 90 days"`
+	UTF8          bool `json:"utf8" doc:"SMTPUTF8 was asked for"`
+	EightBit      bool `json:"eight_bit" doc:"BODY=8BITMIME or BINARYMIME"`
+	RequireTLS    bool `json:"require_tls" doc:"REQUIRETLS was asked for"`
 }
 
 // Recipient is one RCPT.
@@ -113,6 +119,7 @@ type Recipient struct {
 	Address    string `json:"address" doc:"the address"`
 	Domain     string `json:"domain" doc:"its domain"`
 	Site       string `json:"site" doc:"the receiver its domain belongs to, or the organisational domain"`
+	Family     string `json:"family" doc:"the big receiver whose mailboxes its domain has: google, microsoft, yahoo, apple; empty: another"`
 	FirstTime  bool   `json:"first_time" doc:"the tenant has not mailed it in 90 days"`
 	Suppressed bool   `json:"suppressed" doc:"it is on the tenant's suppression list"`
 }
@@ -135,6 +142,7 @@ type Message struct {
 	MessageID   string       `json:"message_id" doc:"with its brackets; empty when the client gave none"`
 	Size        int64        `json:"size" doc:"octets"`
 	Tag         string       `json:"tag" doc:"hint of the client"`
+	OneClick    bool         `json:"one_click" doc:"it will carry one-click unsubscription (RFC 8058), the client's or ours"`
 	Attachments []Attachment `json:"attachments" doc:"parts that carry a file name or are attachments"`
 	URLHosts    []string     `json:"url_hosts" doc:"hosts of the links in the text, each once"`
 }
@@ -152,4 +160,34 @@ type Candidate struct {
 	Method   mail.Method     `json:"method" doc:"domain, connection, address or name"`
 	Holds    bool            `json:"holds" doc:"the message can be made authentic so"`
 	Why      string          `json:"why" doc:"the reason for or against"`
+}
+
+// Authentication is what receivers are expected to find, by the way that would
+// be tried first.
+type Authentication struct {
+	Method      mail.Method `json:"method" doc:"method of that way; empty: none holds"`
+	FromDomain  string      `json:"from_domain" doc:"organisational domain of the From as it will leave"`
+	SPF         bool        `json:"spf" doc:"SPF will pass"`
+	DKIM        bool        `json:"dkim" doc:"a DKIM signature aligned with From will pass"`
+	DMARCPolicy string      `json:"dmarc_policy" doc:"DMARC policy of that From: none, quarantine, reject; empty: no record; unknown: it could not be looked up"`
+	ReverseDNS  bool        `json:"reverse_dns" doc:"our name and address confirm each other in the DNS; true where somebody else's server talks to the receiver"`
+}
+
+// Bulk is how much one big receiver got of late.
+type Bulk struct {
+	Family     string `json:"family" doc:"as recipient.family"`
+	Recipients int64  `json:"recipients" doc:"its recipients in the last 24 hours of mail from authentication.from_domain, those of this message included"`
+}
+
+// Unusual is how far a message is from what is usual for who sends it.
+type Unusual struct {
+	Score   int64    `json:"score" doc:"sum of the points, 0 to 100"`
+	Reasons []Points `json:"reasons" doc:"what gave points"`
+}
+
+// Points are a part of a score.
+type Points struct {
+	Name   string `json:"name" doc:"volume, new_recipients, hour, content or bounces"`
+	Points int64  `json:"points" doc:"how many"`
+	Detail string `json:"detail" doc:"what was seen and what is usual"`
 }

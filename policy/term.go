@@ -28,6 +28,10 @@ const (
 	fAttachments
 	fURLHosts
 	fCandidates
+	fAuthentication
+	fReverseDNS
+	fBulk
+	fUnusual
 	allFields = 1<<iota - 1
 )
 
@@ -56,19 +60,27 @@ func fieldsOf(path []string) fields {
 	case "stream":
 		return fStream
 	case "envelope":
-		return fEnvelope
+		return fEnvelope | below(second, map[string]fields{"from": 0, "from_domain": 0, "size": 0, "recipients": 0, "utf8": 0,
+			"eight_bit": 0, "require_tls": 0, "new_recipients": fFirstTime})
 	case "identity":
 		return fIdentity
 	case "candidates":
 		return fCandidates
+	case "bulk":
+		return fBulk
+	case "unusual":
+		return fUnusual
+	case "authentication":
+		return fAuthentication | below(second, map[string]fields{"method": 0, "from_domain": 0, "spf": 0, "dkim": 0,
+			"dmarc_policy": 0, "reverse_dns": fReverseDNS})
 	case "usage":
 		return fUsage | below(second, map[string]fields{"1h": 0, "24h": 0, "credential": fUsageCredential})
 	case "recipient":
-		return fRecipient | below(second, map[string]fields{"address": 0, "domain": 0, "site": 0,
+		return fRecipient | below(second, map[string]fields{"address": 0, "domain": 0, "site": 0, "family": 0,
 			"first_time": fFirstTime, "suppressed": fSuppressed})
 	case "message":
 		return fMessage | below(second, map[string]fields{"from": 0, "from_domain": 0, "from_name": 0, "subject": 0,
-			"message_id": 0, "size": 0, "tag": 0, "headers": fHeaders, "attachments": fAttachments, "url_hosts": fURLHosts})
+			"message_id": 0, "size": 0, "tag": 0, "one_click": 0, "headers": fHeaders, "attachments": fAttachments, "url_hosts": fURLHosts})
 	}
 	return allFields
 }
@@ -93,6 +105,19 @@ var (
 	keyAddress         = ast.StringTerm("address")
 	keyAllowFromChange = ast.StringTerm("allow_from_change")
 	keyAttachments     = ast.StringTerm("attachments")
+	keyAuthentication  = ast.StringTerm("authentication")
+	keyBulk            = ast.StringTerm("bulk")
+	keyDetail          = ast.StringTerm("detail")
+	keyDKIM            = ast.StringTerm("dkim")
+	keyDMARCPolicy     = ast.StringTerm("dmarc_policy")
+	keyFamily          = ast.StringTerm("family")
+	keyOneClick        = ast.StringTerm("one_click")
+	keyPoints          = ast.StringTerm("points")
+	keyReasons         = ast.StringTerm("reasons")
+	keyReverseDNS      = ast.StringTerm("reverse_dns")
+	keyScore           = ast.StringTerm("score")
+	keySPF             = ast.StringTerm("spf")
+	keyUnusual         = ast.StringTerm("unusual")
 	keyBounces         = ast.StringTerm("bounces")
 	keyCandidates      = ast.StringTerm("candidates")
 	keyComplaints      = ast.StringTerm("complaints")
@@ -187,7 +212,7 @@ func (in *RecipientInput) term(f fields) *ast.Term {
 }
 
 func (in *MessageInput) term(f fields) *ast.Term {
-	var buf [10]pair
+	var buf [13]pair
 	o := in.append(buf[:0], f)
 	if f&fIdentity != 0 {
 		o = append(o, pair{keyIdentity, in.Identity.term()})
@@ -201,6 +226,19 @@ func (in *MessageInput) term(f fields) *ast.Term {
 			list[i] = in.Candidates[i].term()
 		}
 		o = append(o, pair{keyCandidates, ast.ArrayTerm(list...)})
+	}
+	if f&fAuthentication != 0 {
+		o = append(o, pair{keyAuthentication, in.Authentication.term()})
+	}
+	if f&fBulk != 0 {
+		list := make([]*ast.Term, len(in.Bulk))
+		for i, b := range in.Bulk {
+			list[i] = ast.ObjectTerm(pair{keyFamily, text(b.Family)}, pair{keyRecipients, number(b.Recipients)})
+		}
+		o = append(o, pair{keyBulk, ast.ArrayTerm(list...)})
+	}
+	if f&fUnusual != 0 {
+		o = append(o, pair{keyUnusual, in.Unusual.term()})
 	}
 	return ast.ObjectTerm(o...)
 }
@@ -290,12 +328,13 @@ func (e *Envelope) term() *ast.Term {
 	return ast.ObjectTerm(
 		pair{keyFrom, text(e.From)}, pair{keyFromDomain, text(e.FromDomain)},
 		pair{keySize, number(e.Size)}, pair{keyRecipients, number(int64(e.Recipients))},
+		pair{keyNewRecipients, number(int64(e.NewRecipients))},
 		pair{keyUTF8, boolean(e.UTF8)}, pair{keyEightBit, boolean(e.EightBit)},
 		pair{keyRequireTLS, boolean(e.RequireTLS)})
 }
 
 func (r *Recipient) term(f fields) *ast.Term {
-	o := []pair{pair{keyAddress, text(r.Address)}, pair{keyDomain, text(r.Domain)}, pair{keySite, text(r.Site)}}
+	o := []pair{pair{keyAddress, text(r.Address)}, pair{keyDomain, text(r.Domain)}, pair{keySite, text(r.Site)}, pair{keyFamily, text(r.Family)}}
 	if f&fFirstTime != 0 {
 		o = append(o, pair{keyFirstTime, boolean(r.FirstTime)})
 	}
@@ -312,10 +351,11 @@ func (i *Identity) term() *ast.Term {
 }
 
 func (m *Message) term(f fields) *ast.Term {
-	o := append(make([]pair, 0, 10),
+	o := append(make([]pair, 0, 11),
 		pair{keyFrom, text(m.From)}, pair{keyFromDomain, text(m.FromDomain)}, pair{keyFromName, text(m.FromName)},
 		pair{keySubject, text(m.Subject)}, pair{keyMessageID, text(m.MessageID)},
-		pair{keySize, number(m.Size)}, pair{keyTag, text(m.Tag)})
+		pair{keySize, number(m.Size)}, pair{keyTag, text(m.Tag)},
+		pair{keyOneClick, boolean(m.OneClick)})
 	if f&fHeaders != 0 {
 		list := make([]*ast.Term, len(m.Headers))
 		for i, h := range m.Headers {
@@ -341,4 +381,19 @@ func (c *Candidate) term() *ast.Term {
 	return ast.ObjectTerm(
 		pair{keyUpstream, text(c.Upstream)}, pair{keyMethod, text(c.Method)},
 		pair{keyHolds, boolean(c.Holds)}, pair{keyWhy, text(c.Why)})
+}
+
+func (a *Authentication) term() *ast.Term {
+	return ast.ObjectTerm(
+		pair{keyMethod, text(a.Method)}, pair{keyFromDomain, text(a.FromDomain)},
+		pair{keySPF, boolean(a.SPF)}, pair{keyDKIM, boolean(a.DKIM)},
+		pair{keyDMARCPolicy, text(a.DMARCPolicy)}, pair{keyReverseDNS, boolean(a.ReverseDNS)})
+}
+
+func (u *Unusual) term() *ast.Term {
+	list := make([]*ast.Term, len(u.Reasons))
+	for i, r := range u.Reasons {
+		list[i] = ast.ObjectTerm(pair{keyName, text(r.Name)}, pair{keyPoints, number(r.Points)}, pair{keyDetail, text(r.Detail)})
+	}
+	return ast.ObjectTerm(pair{keyScore, number(u.Score)}, pair{keyReasons, ast.ArrayTerm(list...)})
 }

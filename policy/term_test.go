@@ -71,6 +71,7 @@ func empty(in input) input {
 	c.Session, c.Tenant, c.Credential, c.Usage = new(Session), &Tenant{Labels: map[string]string{}, Methods: []mail.Method{}}, new(Credential), new(Usage)
 	if m, ok := in.(*MessageInput); ok {
 		m.Identity.Methods, m.Candidates = []mail.Method{}, []Candidate{}
+		m.Bulk, m.Unusual.Reasons = []Bulk{}, []Points{}
 		m.Message.Headers, m.Message.Attachments, m.Message.URLHosts = [][2]string{}, []Attachment{}, []string{}
 	}
 	return in

@@ -218,7 +218,7 @@ func (t *transaction) senderInput(ctx context.Context) (policy.SenderInput, erro
 		Credential: who.credential,
 		Stream:     stream,
 		Envelope: policy.Envelope{
-			From: t.envelope.From.String(), FromDomain: t.envelope.From.Domain, Size: t.declared, Recipients: len(t.recipients),
+			From: t.envelope.From.String(), FromDomain: t.envelope.From.Domain, Size: t.declared, Recipients: len(t.recipients), NewRecipients: t.firstTime,
 			UTF8: t.envelope.UTF8, EightBit: t.envelope.EightBit, RequireTLS: t.envelope.RequireTLS,
 		},
 	}
