@@ -194,7 +194,7 @@ func flatQueues(b *testing.B, s *Spool) {
 		began := time.Now()
 		var first time.Duration
 		n := 0
-		err := s.Queues(context.Background(), func(_ Queue, _ time.Time, entries int) bool {
+		err := s.Queues(context.Background(), later, func(_ Queue, _ time.Time, entries int) bool {
 			if n == 0 {
 				first = time.Since(began)
 			}

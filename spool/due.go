@@ -18,16 +18,17 @@ const (
 )
 
 // Queues scans the whole due index once, at start, and calls fn for the queues
-// as it finds them: with the time of the first entry and how many entries were
-// read. A long queue is told of once a page, with the counts to be added up.
-// fn returns false to stop. Entries that change while it runs may be told of
-// or not; who puts them knows of them.
-func (s *Spool) Queues(ctx context.Context, fn func(q Queue, next time.Time, entries int) bool) error {
+// as it finds them: with the time of the first entry and how many entries are of
+// messages submitted before the given time, so that a caller who is told of later
+// ones as they are put counts nothing twice. A long queue is told of once a page,
+// with the counts to be added up. fn returns false to stop. Entries that change
+// while it runs may be told of or not; who puts them knows of them.
+func (s *Spool) Queues(ctx context.Context, before time.Time, fn func(q Queue, next time.Time, entries int) bool) error {
 	from := s.p.table(tableDue, 0)
 	for page := firstPage; from != nil; page = min(2*page, lastPage) {
 		var found []found
 		var err error
-		if found, from, err = s.queuePage(ctx, from, page); err != nil {
+		if found, from, err = s.queuePage(ctx, from, page, before); err != nil {
 			return fmt.Errorf("spool: scan the due index: %w", err)
 		}
 		for _, f := range found {
@@ -46,9 +47,10 @@ type found struct {
 }
 
 // queuePage reads one page; next is nil at the end.
-func (s *Spool) queuePage(ctx context.Context, from []byte, page int) (out []found, next []byte, err error) {
+func (s *Spool) queuePage(ctx context.Context, from []byte, page int, before time.Time) (out []found, next []byte, err error) {
 	var queue, last []byte
 	var bad error
+	first := before.UnixMilli()
 	n := 0
 	err = s.st.View(ctx, func(r kv.Reader) error {
 		rng := kv.Range{Prefix: s.p.table(tableDue, 0), From: from, KeysOnly: true}
@@ -58,7 +60,9 @@ func (s *Spool) queuePage(ctx context.Context, from []byte, page int) (out []fou
 				last = bytes.Clone(k)
 			}
 			if queue != nil && bytes.HasPrefix(k, queue) && len(k) == len(queue)+18 {
-				out[len(out)-1].entries++
+				if readMillis(k[len(queue)+6:]) < first { // its message's time, without parsing the rest
+					out[len(out)-1].entries++
+				}
 				return n < page
 			}
 			var d Due
@@ -66,7 +70,11 @@ func (s *Spool) queuePage(ctx context.Context, from []byte, page int) (out []fou
 				return false
 			}
 			queue = append(queue[:0], k[:len(k)-18]...)
-			out = append(out, found{d.Queue, d.At, 1})
+			f := found{q: d.Queue, next: d.At}
+			if d.ID.Time().UnixMilli() < first {
+				f.entries = 1
+			}
+			out = append(out, f)
 			return n < page
 		})
 	})

@@ -313,16 +313,34 @@ func TestDueIsInOrderAndPaged(t *testing.T) {
 func TestQueues(t *testing.T) {
 	engines(t, func(t *testing.T, kvs kv.Store) {
 		s := openSpool(t, kvs, newBodies(), Options{})
-		want := map[Queue]int{}
+		want, old := map[Queue]int{}, map[Queue]int{}
+		began := now()
 		for i := range 900 {
 			m, rs := message(s, mail.TenantID(1+i%3), fmt.Sprintf("a@x%s.example", strings.Repeat("y", i%5)))
+			if i%4 == 0 {
+				m.ID = s.NewID(m.Tenant, began.Add(-time.Minute))
+			}
 			rs[0].Lane = mail.Lane("l" + strings.Repeat("o", i%5))
 			accept(t, s, m, rs)
 			want[Queue{rs[0].Lane, m.Tenant}]++
+			if i%4 == 0 {
+				old[Queue{rs[0].Lane, m.Tenant}]++
+			}
 		}
 		got := map[Queue]int{}
+		err := s.Queues(t.Context(), began, func(q Queue, next time.Time, n int) bool {
+			if next.IsZero() {
+				t.Errorf("queue %v: no next", q)
+			}
+			got[q] += n
+			return true
+		})
+		if err != nil || !reflect.DeepEqual(got, old) {
+			t.Errorf("of messages from before: got %v, %v\nwant %v", got, err, old)
+		}
+		got = map[Queue]int{}
 		calls := 0
-		err := s.Queues(t.Context(), func(q Queue, next time.Time, n int) bool {
+		err = s.Queues(t.Context(), later, func(q Queue, next time.Time, n int) bool {
 			if next.IsZero() || n < 1 {
 				t.Errorf("queue %v: %d entries, next %v", q, n, next)
 			}
@@ -334,7 +352,7 @@ func TestQueues(t *testing.T) {
 			t.Errorf("got %v, %v\nwant %v", got, err, want)
 		}
 		calls = 0
-		s.Queues(t.Context(), func(Queue, time.Time, int) bool { calls++; return false })
+		s.Queues(t.Context(), later, func(Queue, time.Time, int) bool { calls++; return false })
 		if calls != 1 {
 			t.Errorf("%d calls after one that said to stop", calls)
 		}

@@ -33,7 +33,7 @@ func (s *instant) Load(context.Context, mail.ID) (*spool.Stored, error) {
 	return nil, spool.ErrNotFound
 }
 func (s *instant) OpenBody(context.Context, *spool.Stored) (blob.Body, error) { return nil, nil }
-func (s *instant) Queues(context.Context, func(spool.Queue, time.Time, int) bool) error {
+func (s *instant) Queues(context.Context, time.Time, func(spool.Queue, time.Time, int) bool) error {
 	return nil
 }
 func (s *instant) Due(context.Context, spool.Queue, *spool.Due, int) ([]spool.Due, error) {

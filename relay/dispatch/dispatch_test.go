@@ -559,3 +559,32 @@ func TestQueues(t *testing.T) {
 		}
 	})
 }
+
+// What was accepted while the start scan ran is found by it and offered as well;
+// it counts once. So does what a former process left behind.
+func TestDepthAtStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Options{})
+		w.way(office, fails(unreach))
+		depth := func(want int) {
+			t.Helper()
+			time.Sleep(10 * time.Second)
+			if qs := w.d.Queues(context.Background()); len(qs) != 1 || qs[0].Depth != want {
+				t.Errorf("depth is to be %d: %+v", want, qs)
+			}
+		}
+		for range 30 {
+			w.send(7, ups(office), "a@b.example")
+		}
+		w.run()
+		depth(30)
+		w.halt()
+		w.open()
+		for range 5 {
+			w.send(7, ups(office), "a@b.example")
+		}
+		w.run()
+		depth(35)
+		w.stop()
+	})
+}

@@ -70,6 +70,7 @@ type Dispatcher struct {
 	sp      store
 	planner Planner
 	metrics metrics
+	made    time.Time // whatever is accepted from then on is offered
 
 	offers  chan *spool.Stored
 	full    overflow
@@ -116,7 +117,7 @@ type owner struct {
 func New(sp store, planner Planner, o Options) *Dispatcher {
 	o = o.withDefaults()
 	return &Dispatcher{
-		o: o, sp: sp, planner: planner, metrics: newMetrics(o.Metrics),
+		o: o, sp: sp, planner: planner, metrics: newMetrics(o.Metrics), made: time.Now(),
 		offers:  make(chan *spool.Stored, 1024),
 		full:    overflow{signal: make(chan struct{}, 1)},
 		calls:   make(chan func(time.Time)),

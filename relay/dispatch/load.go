@@ -190,7 +190,8 @@ func (d *Dispatcher) read(r loadResult, now time.Time) {
 }
 
 // scan goes through the whole due index once, at start; what it finds is tried
-// while it runs.
+// while it runs. What was accepted since the dispatcher was made is offered too,
+// and counted there.
 func (d *Dispatcher) scan(ctx context.Context) {
 	type found struct {
 		key     spool.Queue
@@ -216,7 +217,7 @@ func (d *Dispatcher) scan(ctx context.Context) {
 		}) == nil
 	}
 	for {
-		err := d.sp.Queues(ctx, func(q spool.Queue, next time.Time, entries int) bool {
+		err := d.sp.Queues(ctx, d.made, func(q spool.Queue, next time.Time, entries int) bool {
 			total += entries
 			batch = append(batch, found{q, next, entries})
 			return len(batch) < 256 || hand()

@@ -36,7 +36,7 @@ type store interface {
 	SettleNow(ctx context.Context, os []spool.Outcome) error
 	Load(ctx context.Context, id mail.ID) (*spool.Stored, error)
 	OpenBody(ctx context.Context, st *spool.Stored) (blob.Body, error)
-	Queues(ctx context.Context, fn func(q spool.Queue, next time.Time, entries int) bool) error
+	Queues(ctx context.Context, before time.Time, fn func(q spool.Queue, next time.Time, entries int) bool) error
 	Due(ctx context.Context, q spool.Queue, after *spool.Due, limit int) ([]spool.Due, error)
 	TimersAfter(ctx context.Context, now time.Time, after *spool.Timer, limit int) ([]spool.Timer, error)
 	List(ctx context.Context, f spool.Filter, cursor string, limit int) ([]*spool.Stored, string, error)
