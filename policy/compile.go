@@ -82,6 +82,7 @@ type Needs struct {
 
 // set is a compiled policy set, immutable.
 type set struct {
+	source  *source // the files it was made of
 	digest  string
 	loaded  time.Time
 	modules map[string]*ast.Module // as parsed, by file
@@ -120,7 +121,7 @@ func compile(src *source) (*set, Problems) {
 	if err != nil {
 		return nil, Problems{{Message: "the data files: " + err.Error()}}
 	}
-	s := &set{digest: src.digest(), loaded: time.Now(), modules: modules, files: ruleFiles(modules),
+	s := &set{source: src, digest: src.digest(), loaded: time.Now(), modules: modules, files: ruleFiles(modules),
 		documents: documents{object.(ast.Object)},
 		store:     inmem.NewFromASTObject(object.(ast.Object).Copy())}
 	seen := map[string]bool{}

@@ -30,8 +30,13 @@ type Options struct {
 	// MaxInput bounds the header fields, attachments, hosts and candidates of
 	// one message together; default 20,000. More is an error.
 	MaxInput int
-	Log      *slog.Logger          // default: nowhere
-	Metrics  prometheus.Registerer // default: nowhere
+	// Gate makes a set that changed wait until [Engine.Accept] is called.
+	Gate bool
+	// Keep is the folder that remembers the set in force and what was in force
+	// before; default: nothing is remembered. A gate needs it to outlive a restart.
+	Keep    string
+	Log     *slog.Logger          // default: nowhere
+	Metrics prometheus.Registerer // default: nowhere
 }
 
 // Engine asks the policy set in force. Its methods may be called from many
@@ -40,20 +45,19 @@ type Engine struct {
 	o       Options
 	log     *slog.Logger
 	metrics *metrics
-	turns   chan struct{}
+	turns   chan struct{} // one for each evaluation that may run for live traffic
+	aside   chan struct{} // likewise for sets that are tried aside
 	set     atomic.Pointer[set]
 
-	mu     sync.Mutex // guards what follows
-	status Status
-}
+	hadFolder bool // the folder was there once; New and then Run alone look at it
 
-// Status tells which set is in force and whether a newer one could not be.
-type Status struct {
-	Digest  string    // of the set in force
-	Loaded  time.Time // when it came into force
-	Default bool      // it is the built-in one
-	Err     error     // why the folder as it is now is not in force; nil when it is
-	Since   time.Time // since when Err stands
+	changing sync.Mutex // held while the set in force is replaced
+
+	mu       sync.Mutex // guards what follows
+	status   Status
+	history  []Activation // the newest last
+	pending  *pending
+	reviewed []string // digests that were replayed, the newest last
 }
 
 // New loads the policies and makes an engine. A set that does not compile is an
@@ -68,7 +72,7 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 	if o.MaxInput <= 0 {
 		o.MaxInput = 20_000
 	}
-	e := &Engine{o: o, log: o.Log, turns: make(chan struct{}, o.Concurrency)}
+	e := &Engine{o: o, log: o.Log, turns: make(chan struct{}, o.Concurrency), aside: make(chan struct{}, 1)}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}
@@ -79,58 +83,22 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	dir, isDefault, err := openFolder(o.Path, o.Defaults)
-	if err == nil && dir == nil {
-		err = errors.New("neither a folder nor defaults are given")
-	}
-	if err == nil {
-		err = e.load(dir, isDefault)
-	}
-	if err != nil {
+	if err := e.start(); err != nil {
 		return nil, fmt.Errorf("loading policies: %w", err)
 	}
 	return e, nil
 }
 
-// load compiles what is in dir and puts it in force.
-func (e *Engine) load(dir fs.FS, isDefault bool) error {
-	src, err := readSource(dir)
-	if err != nil {
-		return err
-	}
-	return e.install(src, isDefault)
-}
-
-// install compiles a set aside and swaps it in.
-func (e *Engine) install(src *source, isDefault bool) error {
-	s, problems := compile(src)
-	if len(problems) > 0 {
-		return problems
-	}
-	e.set.Store(s)
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.status = Status{Digest: s.digest, Loaded: s.loaded, Default: isDefault}
-	e.log.Info("policies loaded", "digest", s.digest, "files", len(s.modules), "default", isDefault)
-	return nil
-}
-
-// Status tells which set is in force.
-func (e *Engine) Status() Status {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.status
-}
-
 // Pinned is the engine with one policy set held fast, so that all stages of a
 // transaction are judged by the same set and by the facts that it needs.
 type Pinned struct {
-	e *Engine
-	s *set
+	e     *Engine
+	s     *set
+	aside bool // not for live traffic
 }
 
 // Pin holds the set that is in force now.
-func (e *Engine) Pin() Pinned { return Pinned{e, e.set.Load()} }
+func (e *Engine) Pin() Pinned { return Pinned{e: e, s: e.set.Load()} }
 
 // Needs tells which costly facts the set in force refers to. A set may change
 // between this call and a question, and a fact left out counts as empty: use
@@ -175,7 +143,7 @@ func (p Pinned) Recipient(ctx context.Context, in *RecipientInput) (Decision, er
 func (p Pinned) Message(ctx context.Context, in *MessageInput) (Decision, error) {
 	m := &in.Message
 	if n := len(m.Headers) + len(m.Attachments) + len(m.URLHosts) + len(in.Candidates); n > p.e.o.MaxInput {
-		p.e.metrics.failed(stageMessage)
+		p.lane().metrics.failed(stageMessage)
 		return Decision{}, fmt.Errorf("policy %s: the message has %d header fields, attachments and hosts; the bound is %d", PackageMessage, n, p.e.o.MaxInput)
 	}
 	in.stamp()
@@ -192,16 +160,16 @@ func (in *SenderInput) stamp() {
 
 // ask evaluates one stage. A stage without rules accepts at no cost.
 func (p Pinned) ask(ctx context.Context, stage int, in input) (Decision, error) {
-	e, program := p.e, p.s.stages[stage]
+	e, program, lane := p.e, p.s.stages[stage], p.lane()
 	if program == nil {
-		e.metrics.decided(stage, Accept)
+		lane.metrics.decided(stage, Accept)
 		return Decision{Digest: p.s.digest}, nil
 	}
 	select {
-	case e.turns <- struct{}{}:
-		defer func() { <-e.turns }()
+	case lane.turns <- struct{}{}:
+		defer func() { <-lane.turns }()
 	case <-ctx.Done():
-		e.metrics.failed(stage)
+		lane.metrics.failed(stage)
 		return Decision{}, fmt.Errorf("policy %s: waiting for a turn: %w", stages()[stage].name, ctx.Err())
 	}
 	start := time.Now()
@@ -210,11 +178,11 @@ func (p Pinned) ask(ctx context.Context, stage int, in input) (Decision, error) 
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 		d, err = program.evaluate(ctx, p.s, 4*e.o.Deadline, term, nil)
 	}
-	e.metrics.took(stage, time.Since(start))
+	lane.metrics.took(stage, time.Since(start))
 	if err != nil {
-		e.metrics.failed(stage)
+		lane.metrics.failed(stage)
 		return Decision{}, err
 	}
-	e.metrics.decided(stage, d.Action)
+	lane.metrics.decided(stage, d.Action)
 	return d, nil
 }

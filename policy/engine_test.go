@@ -359,7 +359,11 @@ func TestReloadUnderLoad(t *testing.T) {
 		})
 	}
 	for n := 1; n < 30; n++ {
-		if err := e.load(set(n), true); err != nil {
+		src, err := readSource(set(n))
+		if err == nil {
+			err = e.offer(src)
+		}
+		if err != nil {
 			t.Error(err)
 		}
 	}

@@ -43,6 +43,22 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	return m, nil
 }
 
-func (m *metrics) took(stage int, d time.Duration) { m.duration[stage].Observe(d.Seconds()) }
-func (m *metrics) decided(stage int, a Action)     { m.decisions[stage][a].Inc() }
-func (m *metrics) failed(stage int)                { m.errors[stage].Inc() }
+// The three below do nothing without metrics.
+
+func (m *metrics) took(stage int, d time.Duration) {
+	if m != nil {
+		m.duration[stage].Observe(d.Seconds())
+	}
+}
+
+func (m *metrics) decided(stage int, a Action) {
+	if m != nil {
+		m.decisions[stage][a].Inc()
+	}
+}
+
+func (m *metrics) failed(stage int) {
+	if m != nil {
+		m.errors[stage].Inc()
+	}
+}

@@ -32,6 +32,8 @@ type source struct {
 	rego  map[string][]byte // by path within the folder; no tests
 	tests map[string][]byte
 	data  map[string][]byte // data.yaml, data.yml, data.json at any depth
+	// regoSize counts bytes of rego and tests, dataSize of data.
+	regoSize, dataSize int
 }
 
 // fileSet says how a file counts: as policy, test or data; nil for none.
@@ -47,41 +49,69 @@ func (s *source) fileSet(name string) map[string][]byte {
 	return nil
 }
 
+func newSource() *source {
+	return &source{rego: map[string][]byte{}, tests: map[string][]byte{}, data: map[string][]byte{}}
+}
+
 // readSource reads a folder.
 func readSource(dir fs.FS) (*source, error) {
-	s := &source{rego: map[string][]byte{}, tests: map[string][]byte{}, data: map[string][]byte{}}
-	files, rego, data := 0, 0, 0
+	s := newSource()
 	err := walkPolicies(dir, func(name string, _ fs.DirEntry) error {
-		set := s.fileSet(name)
-		budget, used := maxSource, &rego
-		if strings.HasPrefix(path.Base(name), "data.") {
-			budget, used = maxData, &data
-		}
-		b, err := readAtMost(dir, name, budget-*used)
+		f, err := dir.Open(name)
 		if err != nil {
 			return err
 		}
-		*used += len(b)
-		if files++; files > maxFiles {
-			return fmt.Errorf("more than %d policy files", maxFiles)
-		}
-		set[name] = b
-		return nil
+		defer f.Close()
+		return s.add(name, f)
 	})
 	if err != nil {
 		return nil, err
 	}
-	if len(s.rego) == 0 {
-		return nil, errors.New("no .rego file in the policy folder; to accept everything, put a file there that holds only a package clause")
-	}
-	return s, nil
+	return s, s.check()
 }
+
+// add reads one file into the set, which it must belong to; the bounds of a set
+// hold for what was added so far.
+func (s *source) add(name string, r io.Reader) error {
+	set := s.fileSet(name)
+	if set == nil {
+		return fmt.Errorf("%s is no file of a policy set", name)
+	}
+	if s.files() == maxFiles {
+		return fmt.Errorf("more than %d policy files", maxFiles)
+	}
+	bound, used := maxSource, &s.regoSize
+	if strings.HasPrefix(path.Base(name), "data.") {
+		bound, used = maxData, &s.dataSize
+	}
+	left := bound - *used
+	b, err := io.ReadAll(io.LimitReader(r, int64(left)+1))
+	if err == nil && len(b) > left {
+		err = fmt.Errorf("%s: the policy set is too big (bounds: %d bytes of Rego, %d bytes of data)", name, maxSource, maxData)
+	}
+	if err != nil {
+		return err
+	}
+	*used += len(b)
+	set[name] = b
+	return nil
+}
+
+// check refuses a set that could never say anything.
+func (s *source) check() error {
+	if len(s.rego) == 0 {
+		return errors.New("no .rego file in the policy folder; to accept everything, put a file there that holds only a package clause")
+	}
+	return nil
+}
+
+func (s *source) files() int { return len(s.rego) + len(s.tests) + len(s.data) }
 
 // walkPolicies visits the files that belong to a policy set. Files and folders
 // whose names begin with a dot do not, so that what Kubernetes mounts is not read
 // twice.
 func walkPolicies(dir fs.FS, fn func(name string, d fs.DirEntry) error) error {
-	all := source{rego: map[string][]byte{}, tests: map[string][]byte{}, data: map[string][]byte{}}
+	all := newSource()
 	return fs.WalkDir(dir, ".", func(name string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil:

@@ -2,6 +2,8 @@ package policy
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io/fs"
 	"time"
 )
@@ -10,6 +12,13 @@ import (
 // still for one turn, so that a file half written is not compiled, and is in
 // force well within two seconds.
 const poll = 500 * time.Millisecond
+
+// errGone stands for a folder that was there and is not any more: what it held
+// stays in force.
+var errGone = fmt.Errorf("the policy folder is gone: %w", fs.ErrNotExist)
+
+// errMoving is a folder that changed while it was read.
+var errMoving = errors.New("the policy folder changes while it is read")
 
 // Run watches the policy folder until ctx ends, when the engine was asked to:
 // what changed is compiled aside and swapped in whole; what cannot be loaded is
@@ -20,6 +29,11 @@ func (e *Engine) Run(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
+	e.watch(ctx)
+	return nil
+}
+
+func (e *Engine) watch(ctx context.Context) {
 	// tried is the folder that was loaded last, whether that went well or not.
 	// The set in force at the start was read before the first look, so the first
 	// look always loads once; the digest says whether that changed anything.
@@ -29,42 +43,80 @@ func (e *Engine) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case now := <-ticker.C:
-			dir, isDefault, err := openFolder(e.o.Path, e.o.Defaults)
-			if err == nil && isDefault && !e.Status().Default {
-				err = fs.ErrNotExist // it was there: keep what it held
-			}
-			look := ""
-			if err == nil && !isDefault {
-				look, err = signature(dir, now)
-			}
-			if err != nil {
-				look = "error: " + err.Error()
-			}
+			look, err := e.look(now)
 			if settled := look == before; !settled || look == tried {
 				before = look
 				continue
 			}
-			tried = look
-			if err == nil && !isDefault {
-				err = e.reload(dir)
+			if err == nil && look != "" {
+				err = e.offerFolder()
 			}
+			if errors.Is(err, errMoving) {
+				before = "" // look again
+				continue
+			}
+			tried = look
 			e.note(err)
 		}
 	}
 }
 
-// reload loads the folder unless it holds what is in force already.
-func (e *Engine) reload(dir fs.FS) error {
+// look is the signature of the folder, empty where the defaults stand in for it.
+func (e *Engine) look(now time.Time) (string, error) {
+	dir, isDefault, err := e.openFolder()
+	look := ""
+	if err == nil && !isDefault {
+		look, err = signature(dir, now)
+	}
+	if err != nil {
+		look = "error: " + err.Error()
+	}
+	return look, err
+}
+
+func (e *Engine) openFolder() (dir fs.FS, isDefault bool, err error) {
+	dir, isDefault, err = openFolder(e.o.Path, e.o.Defaults)
+	switch {
+	case err == nil && isDefault && e.hadFolder:
+		return nil, false, errGone
+	case err == nil && dir == nil:
+		return nil, false, errors.New("neither a folder nor defaults are given")
+	}
+	return dir, isDefault, err
+}
+
+// readFolder reads what the folder, or its stand-in, holds, at one moment: the
+// error is errMoving when that was not to be had.
+func (e *Engine) readFolder() (*source, error) {
+	dir, isDefault, err := e.openFolder()
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	before, err := signature(dir, now)
+	if err != nil {
+		return nil, err
+	}
 	src, err := readSource(dir)
+	if err != nil {
+		return nil, err
+	}
+	if after, err := signature(dir, now); err != nil || after != before {
+		return nil, errMoving
+	}
+	e.hadFolder = e.hadFolder || !isDefault
+	return src, nil
+}
+
+// offerFolder offers what the folder holds now.
+func (e *Engine) offerFolder() error {
+	src, err := e.readFolder()
 	if err != nil {
 		return err
 	}
-	if src.digest() == e.set.Load().digest {
-		return nil
-	}
-	return e.install(src, false)
+	return e.offer(src)
 }
 
 // note records how the last attempt to load went.

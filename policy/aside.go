@@ -1,0 +1,52 @@
+package policy
+
+import (
+	"context"
+	"io/fs"
+)
+
+// Candidate compiles the policies in dir aside, without putting them in force.
+// What it gives back is asked like the set in force, but takes no turn from it
+// and counts in no metric, so that recorded traffic can be judged beside live
+// traffic. An error that is a set's own fault is of type [Problems].
+func (e *Engine) Candidate(ctx context.Context, dir fs.FS) (Pinned, error) {
+	if err := ctx.Err(); err != nil {
+		return Pinned{}, err
+	}
+	src, err := readSource(dir)
+	if err != nil {
+		return Pinned{}, err
+	}
+	s, problems := compile(src)
+	if len(problems) > 0 {
+		return Pinned{}, problems
+	}
+	return Pinned{e, s, true}, nil
+}
+
+// Active is the set in force, asked aside as a [Engine.Candidate] is.
+func (e *Engine) Active() Pinned { return Pinned{e, e.set.Load(), true} }
+
+// Pending is the set that waits to be accepted, asked aside as a
+// [Engine.Candidate] is; false when none waits.
+func (e *Engine) Pending() (Pinned, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.pending == nil {
+		return Pinned{}, false
+	}
+	return Pinned{e, e.pending.set, true}, true
+}
+
+// lane is what the questions of a set pass through.
+type lane struct {
+	turns   chan struct{}
+	metrics *metrics // nil: uncounted
+}
+
+func (p Pinned) lane() lane {
+	if p.aside {
+		return lane{turns: p.e.aside}
+	}
+	return lane{turns: p.e.turns, metrics: p.e.metrics}
+}

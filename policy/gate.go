@@ -1,0 +1,166 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// pending is a set that waits to be accepted.
+type pending struct {
+	set       *set
+	since     time.Time
+	isDefault bool
+	changes   Changes // from the set in force
+}
+
+// The reasons why a set is not accepted.
+var (
+	ErrNotPending  = errors.New("no set with this digest waits to be accepted; behalf policy status shows the one that does")
+	ErrNotReviewed = errors.New("this set was not replayed yet: look at what it changes with behalf policy replay, then accept it")
+)
+
+// start brings the first set into force. Behind a gate that is the set that was
+// accepted last, when one is kept, and what the folder holds waits.
+func (e *Engine) start() error {
+	kept, err := e.readKept()
+	if err != nil {
+		return err
+	}
+	if e.o.Gate && kept != nil {
+		s, problems := compile(kept)
+		if len(problems) > 0 {
+			return fmt.Errorf("the set that was accepted last does not compile any more; to start with what %s holds, remove %s: %w", e.where(), e.keptFile(), problems)
+		}
+		e.resume(s)
+		e.note(e.offerFolder())
+		return nil
+	}
+	src, err := e.readFolder()
+	for try := 0; errors.Is(err, errMoving) && try < 20; try++ {
+		time.Sleep(100 * time.Millisecond)
+		src, err = e.readFolder()
+	}
+	if err != nil {
+		return err
+	}
+	s, problems := compile(src)
+	if len(problems) > 0 {
+		return problems
+	}
+	if kept != nil && kept.digest() == s.digest {
+		e.resume(s)
+		return nil
+	}
+	return e.activate(s, kept, "")
+}
+
+// where names where policies come from, for people.
+func (e *Engine) where() string {
+	if e.o.Path == "" {
+		return "the program"
+	}
+	return e.o.Path
+}
+
+// offer compiles what policies are now aside. It comes into force at once, or
+// behind a gate once it is accepted.
+func (e *Engine) offer(src *source) error {
+	e.changing.Lock()
+	defer e.changing.Unlock()
+	digest, now := src.digest(), e.set.Load()
+	if p, ok := e.Pending(); ok && p.s.digest == digest {
+		return nil
+	}
+	if digest == now.digest {
+		e.wait(nil)
+		return nil
+	}
+	s, problems := compile(src)
+	if len(problems) > 0 {
+		e.wait(nil) // what waited is not there any more
+		return problems
+	}
+	if !e.o.Gate {
+		return e.activate(s, now.source, "")
+	}
+	p := &pending{set: s, since: time.Now(), isDefault: e.isDefault(src), changes: compareSources(now.source, src)}
+	e.wait(p)
+	e.log.Info("policies wait to be accepted", "digest", digest, "in_force", now.digest, "changes", p.changes.String())
+	return nil
+}
+
+func (e *Engine) wait(p *pending) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.pending = p
+}
+
+// Reviewed notes that somebody looked at what the set with this digest would
+// have decided on recorded traffic; [Engine.Accept] asks for that. It is
+// forgotten at a restart.
+func (e *Engine) Reviewed(digest string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	const remembered = 16
+	e.reviewed = append(slices.DeleteFunc(e.reviewed, func(d string) bool { return d == digest }), digest)
+	if len(e.reviewed) > remembered {
+		e.reviewed = slices.Delete(e.reviewed, 0, 1)
+	}
+}
+
+// Accept puts the set that waits into force; digest must be its own, and by is
+// who says so. The errors are [ErrNotPending], [ErrNotReviewed], and that the set
+// could not be kept on disk, which leaves everything as it was.
+func (e *Engine) Accept(digest, by string) error {
+	e.changing.Lock()
+	defer e.changing.Unlock()
+	e.mu.Lock()
+	p, ready := e.pending, slices.Contains(e.reviewed, digest)
+	e.mu.Unlock()
+	switch {
+	case p == nil || p.set.digest != digest:
+		return ErrNotPending
+	case !ready:
+		return ErrNotReviewed
+	}
+	return e.activate(p.set, e.set.Load().source, by)
+}
+
+// activate keeps a set and swaps it in; was is what it replaces, as far as known.
+func (e *Engine) activate(s *set, was *source, by string) error {
+	a := Activation{Digest: s.digest, At: time.Now(), Default: e.isDefault(s.source), By: by, Files: len(s.source.rego) + len(s.source.data)}
+	if was != nil {
+		a.Changes = compareSources(was, s.source)
+	}
+	err := e.keep(s.source, append(e.past(), a))
+	switch {
+	case err != nil && e.o.Gate:
+		return fmt.Errorf("keeping the accepted policies: %w", err)
+	case err != nil:
+		e.log.Error("the policies in force could not be kept; a restart will not tell what changed", "error", err)
+	}
+	e.putInForce(s, a)
+	e.log.Info("policies loaded", "digest", s.digest, "files", a.Files, "default", a.Default, "by", by, "changes", a.Changes.String())
+	return nil
+}
+
+// putInForce swaps a set in.
+func (e *Engine) putInForce(s *set, a Activation) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.set.Store(s)
+	e.history = lastOf(append(e.history, a), maxHistory)
+	e.status = Status{Digest: a.Digest, Loaded: a.At, Default: a.Default}
+	e.pending = nil
+}
+
+// isDefault reports whether a set is the built-in one.
+func (e *Engine) isDefault(s *source) bool {
+	if e.o.Defaults == nil {
+		return false
+	}
+	own, err := readSource(e.o.Defaults)
+	return err == nil && own.digest() == s.digest()
+}

@@ -1,0 +1,164 @@
+package policy
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+)
+
+// rules is a folder with one rule that denies for this reason.
+func denying(reason string) fstest.MapFS {
+	return folder(sender + "deny contains {\"rule\": \"r\", \"reason\": \"" + reason + "\"}\n")
+}
+
+// says is the reason of the set in force.
+func says(t *testing.T, p interface {
+	Sender(context.Context, *SenderInput) (Decision, error)
+}) string {
+	t.Helper()
+	d, err := p.Sender(t.Context(), &SenderInput{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d.Reason
+}
+
+func offer(t *testing.T, e *Engine, set fstest.MapFS) error {
+	t.Helper()
+	src, err := readSource(set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e.offer(src)
+}
+
+// TestGate: a changed set waits until it was replayed and accepted; a restart
+// begins with what was accepted.
+func TestGate(t *testing.T) {
+	keep := filepath.Join(t.TempDir(), "policy")
+	o := Options{Gate: true, Keep: keep}
+	e := open(t, denying("one"), o)
+	if _, waits := e.Pending(); waits || says(t, e) != "one" {
+		t.Fatalf("the first start did not accept what is there: %+v", e.Status())
+	}
+	if err := offer(t, e, denying("two")); err != nil {
+		t.Fatal(err)
+	}
+	p, waits := e.Pending()
+	if !waits || says(t, e) != "one" || says(t, p) != "two" {
+		t.Fatalf("the changed set does not wait: %+v", e.Status())
+	}
+	st := e.Status().Pending
+	if st == nil || st.Digest != p.Digest() || st.Reviewed || len(st.Changes.Rules) != 1 || st.Changes.Rules[0].Change != Changed {
+		t.Errorf("pending %+v", st)
+	}
+	if err := e.Accept("0123", "admin"); !errors.Is(err, ErrNotPending) {
+		t.Errorf("another digest: %v", err)
+	}
+	if err := e.Accept(p.Digest(), "admin"); !errors.Is(err, ErrNotReviewed) {
+		t.Errorf("unseen: %v", err)
+	}
+	e.Reviewed(p.Digest())
+	if !e.Status().Pending.Reviewed {
+		t.Error("the review does not show")
+	}
+
+	// Before it is accepted, a restart begins with the old one.
+	e = open(t, denying("two"), o)
+	if st := e.Status(); says(t, e) != "one" || st.Pending == nil || st.Pending.Digest != p.Digest() || st.Err != nil {
+		t.Errorf("after a restart: %+v", st)
+	}
+	e.Reviewed(p.Digest())
+	if err := e.Accept(p.Digest(), "admin"); err != nil {
+		t.Fatal(err)
+	}
+	st2 := e.Status()
+	if says(t, e) != "two" || st2.Pending != nil || len(st2.History) != 2 || st2.History[0].By != "admin" || st2.History[0].Changes.Rules[0].Rule != "r" {
+		t.Errorf("after accepting: %+v", st2)
+	}
+	if err := e.Accept(p.Digest(), "admin"); !errors.Is(err, ErrNotPending) {
+		t.Errorf("twice: %v", err)
+	}
+
+	// From now on it is the one to begin with, even where the folder is broken.
+	e = open(t, folder(sender+"deny contains {"), o)
+	if st := e.Status(); says(t, e) != "two" || st.Pending != nil || st.Err == nil || len(st.History) != 2 {
+		t.Errorf("after a restart with a broken folder: %+v", st)
+	}
+}
+
+// TestGateWithdraws: what is not there any more does not wait any longer.
+func TestGateWithdraws(t *testing.T) {
+	e := open(t, denying("one"), Options{Gate: true})
+	for _, back := range []fstest.MapFS{denying("one"), folder("package x\ny := z")} {
+		if err := offer(t, e, denying("two")); err != nil {
+			t.Fatal(err)
+		}
+		_ = offer(t, e, back) // the second one does not compile
+		if _, waits := e.Pending(); waits {
+			t.Error("it waits though it is not there any more")
+		}
+	}
+}
+
+// TestGateKeepsOrRefuses: what cannot be kept is not accepted, and what cannot be
+// read back stops the start with a sentence that says what to do.
+func TestGateKeepsOrRefuses(t *testing.T) {
+	keep := filepath.Join(t.TempDir(), "policy")
+	e := open(t, denying("one"), Options{Gate: true, Keep: keep})
+	if err := offer(t, e, denying("two")); err != nil {
+		t.Fatal(err)
+	}
+	p, _ := e.Pending()
+	e.Reviewed(p.Digest())
+	if err := os.Rename(keep, keep+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(keep, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Accept(p.Digest(), "admin"); err == nil || says(t, e) != "one" {
+		t.Errorf("accepted though it was not kept: %v", err)
+	}
+	if err := os.Remove(keep); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(keep+".away", keep); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(keep, keptName), []byte("garbage"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := New(t.Context(), Options{Gate: true, Keep: keep, Defaults: denying("two")})
+	if err == nil || !strings.Contains(err.Error(), "remove that file") {
+		t.Errorf("started with a damaged file: %v", err)
+	}
+	if _, err := New(t.Context(), Options{Keep: keep, Defaults: denying("two")}); err != nil {
+		t.Errorf("without a gate a damaged file stops the start: %v", err)
+	}
+}
+
+// TestCandidate: a set that is tried aside is neither in force nor counted.
+func TestCandidate(t *testing.T) {
+	e := open(t, denying("one"), Options{Concurrency: 1})
+	e.turns <- struct{}{} // live traffic has all turns
+	p, err := e.Candidate(t.Context(), denying("two"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if says(t, p) != "two" || !p.Needs().Sender {
+		t.Error("a candidate does not answer")
+	}
+	<-e.turns
+	if says(t, e) != "one" || says(t, e.Active()) != "one" || e.Active().Digest() == p.Digest() {
+		t.Error("a candidate came into force")
+	}
+	var problems Problems
+	if _, err := e.Candidate(t.Context(), folder("package x\ny := z")); !errors.As(err, &problems) {
+		t.Errorf("error %v", err)
+	}
+}

@@ -1,0 +1,55 @@
+package policy
+
+import (
+	"slices"
+	"time"
+)
+
+// Status tells which set is in force, whether a newer one could not be, and what
+// was in force before.
+type Status struct {
+	Digest  string    // of the set in force
+	Loaded  time.Time // when it came into force
+	Default bool      // it is the built-in one
+	Err     error     // why the policies as they are now are not in force; nil when they are
+	Since   time.Time // since when Err stands
+
+	Pending *PendingSet  // what waits to be accepted; nil: nothing
+	History []Activation // the last sets that came into force, the newest first
+}
+
+// PendingSet is a set that waits to be accepted.
+type PendingSet struct {
+	Digest   string
+	Since    time.Time
+	Default  bool // it is the built-in one
+	Reviewed bool // it was replayed, so that it can be accepted
+	Changes  Changes
+}
+
+// Activation is one set coming into force.
+type Activation struct {
+	Digest  string    `json:"digest"`
+	At      time.Time `json:"at"`
+	Default bool      `json:"default,omitempty"` // it was the built-in one
+	By      string    `json:"by,omitempty"`      // who accepted it; empty: nobody had to
+	Files   int       `json:"files"`             // Rego and data files it has
+	Changes Changes   `json:"changes,omitzero"`  // from what was in force before
+}
+
+// maxHistory bounds how many activations are remembered.
+const maxHistory = 20
+
+// Status tells which set is in force.
+func (e *Engine) Status() Status {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s := e.status
+	s.History = slices.Clone(e.history)
+	slices.Reverse(s.History)
+	if p := e.pending; p != nil {
+		s.Pending = &PendingSet{Digest: p.set.digest, Since: p.since, Default: p.isDefault,
+			Reviewed: slices.Contains(e.reviewed, p.set.digest), Changes: p.changes}
+	}
+	return s
+}
