@@ -13,6 +13,7 @@ import (
 	"behalf/mail/scan"
 	"behalf/policy"
 	"behalf/tenant"
+	"behalf/tenant/dnscheck"
 	"behalf/tenant/method"
 )
 
@@ -34,7 +35,7 @@ func (t *transaction) askRecipient(ctx context.Context, a mail.Address, fate *fa
 		return err
 	}
 	in := policy.RecipientInput{SenderInput: sender}
-	in.Recipient = policy.Recipient{Address: a.String(), Domain: a.Domain, Site: siteOf(a.Domain)}
+	in.Recipient = policy.Recipient{Address: a.String(), Domain: a.Domain, Site: siteOf(a.Domain), Family: dnscheck.Family(a.Domain)}
 	if t.countsFirst() {
 		if in.Recipient.FirstTime, err = t.in.Known.FirstTime(ctx, t.view.Tenant.ID, a); err != nil {
 			return fmt.Errorf("looking up a known recipient: %w", err)
@@ -91,6 +92,13 @@ func (t *transaction) askMessage(ctx context.Context, m *mail.Message, h header.
 			q.Message.Attachments = append(q.Message.Attachments, policy.Attachment(a))
 		}
 		q.Message.URLHosts = parts.URLHosts
+	}
+	q.Message.OneClick = oneClick(m, h)
+	q.Authentication = t.authentication(ctx, in, trial)
+	if t.policy.Needs().Bulk {
+		if q.Bulk, err = t.bulk(ctx, in, q.Authentication); err != nil {
+			return err
+		}
 	}
 	d, err := t.policy.Message(ctx, &q)
 	if err := t.rule(policy.PackageMessage, "", d, err, &t.fate); err != nil {

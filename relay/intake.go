@@ -21,6 +21,7 @@ type Parts struct {
 	Limits    *limit.Limiter
 	Usage     *limit.Usage
 	Known     *limit.Known
+	Bulk      *limit.Bulk
 	Store     kv.Store
 	Spool     *spool.Spool
 	Planner   *Planner

@@ -38,6 +38,7 @@ type PlannerOptions struct {
 	Platform      upstream.Upstream // nil: the platform has no smart host
 	PlatformSigns bool              // it signs with DKIM itself
 	Mailbox       upstream.Upstream // nil: no local delivery
+	ReverseDNS    *ReverseDNS       // of what MX sends from; nil: it is taken to be in order
 	// Connection builds the upstream of a tenant's connection.
 	Connection func(v *tenant.View, c *tenant.Connection) (upstream.Upstream, error)
 }

@@ -44,6 +44,7 @@ type transaction struct {
 	perRecipient []policy.Limit   // named by the sender stage, asked at each RCPT
 	perByte      []policy.Limit   // asked once the size is known
 	reservations []*limit.Reservation
+	bulkCount    *limit.BulkReservation
 	firstTime    int           // recipients that the tenant has not mailed of late
 	used         *policy.Usage // before this message
 	done         bool
@@ -120,6 +121,11 @@ func (t *transaction) end(kept bool) {
 		} else {
 			r.Abort(time.Now())
 		}
+	}
+	if t.bulkCount != nil && kept {
+		t.bulkCount.Commit()
+	} else if t.bulkCount != nil {
+		t.bulkCount.Abort()
 	}
 	if !kept && t.draft != nil {
 		t.draft.Discard()

@@ -56,6 +56,7 @@ type server struct {
 	policy    *policy.Engine
 	limits    *limit.Limiter
 	usage     *limit.Usage
+	bulk      *limit.Bulk
 	book      *upstream.Book
 	sessions  map[string]func() int // open sessions by kind of upstream
 	metrics   *relay.Metrics
@@ -198,6 +199,7 @@ func (s *server) openPolicy(ctx context.Context) (err error) {
 		return fmt.Errorf("reading the limits back: %w", err)
 	}
 	s.usage = limit.NewUsage(s.store, limit.UsageOptions{})
+	s.bulk = limit.NewBulk(s.store, limit.BulkOptions{})
 	return nil
 }
 
@@ -205,7 +207,7 @@ func (s *server) openPolicy(ctx context.Context) (err error) {
 func (s *server) openIntake(ctx context.Context) error {
 	s.dispatch = dispatch.New(s.spool, s.planner, dispatch.Options{Schedule: s.schedule(), Log: s.log, Metrics: s.reg})
 	s.intake = relay.NewIntake(relay.Parts{
-		Directory: s.directory, Policy: s.policy, Limits: s.limits, Usage: s.usage, Known: limit.NewKnown(s.store),
+		Directory: s.directory, Policy: s.policy, Limits: s.limits, Usage: s.usage, Known: limit.NewKnown(s.store), Bulk: s.bulk,
 		Store: s.store, Spool: s.spool, Planner: s.planner, Offer: s.dispatch.Offer, Wait: s.dispatch.Backpressure,
 	}, relay.Options{
 		Hostname: s.c.Hostname, MaxSize: int64(s.c.Submission.MaxSize), MaxRecipients: s.c.Submission.MaxRecipients,
@@ -260,7 +262,7 @@ func (s *server) run(ctx context.Context) error {
 	}()
 	var layers []*layer
 	for _, parts := range [][]func(context.Context) error{
-		{s.limitsRun, s.usage.Run, s.directory.Run, s.spool.Run},
+		{s.limitsRun, s.usage.Run, s.bulk.Run, s.directory.Run, s.spool.Run},
 		{s.notices.Run, s.reporter.Run, s.policy.Run},
 		{s.dispatch.Run},
 		s.doors(),

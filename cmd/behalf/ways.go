@@ -33,6 +33,7 @@ func (s *server) openWays(context.Context) error {
 		SendingDomain: s.c.SendingDomain, ReturnPath: s.c.Platform.ReturnPath,
 		PlatformName: s.c.Platform.Name, Notify: s.c.Platform.Notify, PublicURL: s.c.PublicURL,
 		Tokens: relay.NewTokens(s.keys.Derive("tokens")), Store: s.store, Capture: s.c.Capture, MX: direct, Metrics: s.metrics,
+		ReverseDNS: relay.NewReverseDNS(s.resolver, s.c.Hostname, s.c.MX.SourceAddresses, s.log),
 		Connection: func(v *tenant.View, c *tenant.Connection) (upstream.Upstream, error) {
 			return s.connection(dialer, v, c)
 		},

@@ -70,6 +70,7 @@ type World struct {
 	Policy    *policy.Engine
 	Limits    *limit.Limiter
 	Usage     *limit.Usage
+	Bulk      *limit.Bulk
 	Planner   *relay.Planner
 	Intake    *relay.Intake
 
@@ -131,6 +132,7 @@ func (w *World) Open() {
 	w.Policy, err = policy.New(ctx, policy.Options{Defaults: w.rules(), Log: log, Deadline: 5 * time.Second})
 	must(err)
 	w.Limits, w.Usage = limit.New(limit.Options{}), limit.NewUsage(w.Store, limit.UsageOptions{})
+	w.Bulk = limit.NewBulk(w.Store, limit.BulkOptions{})
 	po := relay.PlannerOptions{
 		SendingDomain: SendingDomain, ReturnPath: "bounce", PlatformName: "Platform", Notify: Notify, PublicURL: PublicURL,
 		Tokens: relay.NewTokens(w.Keys.Derive("tokens")), MX: Nowhere{}, Platform: Nowhere{},
@@ -147,7 +149,7 @@ func (w *World) Open() {
 		w.o.Intake(&io)
 	}
 	w.Intake = relay.NewIntake(relay.Parts{
-		Directory: w.Directory, Policy: w.Policy, Limits: w.Limits, Usage: w.Usage, Known: limit.NewKnown(w.Store),
+		Directory: w.Directory, Policy: w.Policy, Limits: w.Limits, Usage: w.Usage, Known: limit.NewKnown(w.Store), Bulk: w.Bulk,
 		Store: w.Store, Spool: w.Spool, Planner: w.Planner,
 		Offer: w.offer, Wait: func(context.Context) {},
 	}, io)

@@ -5,7 +5,8 @@ import (
 	"strings"
 )
 
-// freemailText is domains where everybody can have a mailbox, one a line.
+// freemailText is domains where everybody can have a mailbox, one a line; those
+// of familyText are such too.
 //
 //go:embed freemail.txt
 var freemailText string
@@ -14,7 +15,7 @@ var freemailText string
 // of free mailboxes.
 func Freemail(domain string) bool {
 	for d := strings.ToLower(strings.TrimSuffix(domain, ".")); strings.Contains(d, "."); _, d, _ = strings.Cut(d, ".") {
-		if strings.Contains(freemailText, "\n"+d+"\n") {
+		if strings.Contains(freemailText, "\n"+d+"\n") || Family(d) != "" {
 			return true
 		}
 	}
