@@ -152,7 +152,7 @@ func (b *behalf) start(ctx context.Context) (*relay, error) {
 		return nil, errors.Join(err, stop(), errors.New(string(log)))
 	}
 	return &relay{name: "Behalf", load: load{addr: addr, from: "billing@plain.test", user: "plain/app", pass: secret},
-		pids: []int{cmd.Process.Pid}, stop: stop, afterStart: time.Since(began)}, nil
+		pids: []int{cmd.Process.Pid}, stop: stop, flush: b.retryAll, afterStart: time.Since(began)}, nil
 }
 
 // signing is the same relay, asked to sign.

@@ -34,6 +34,7 @@ type options struct {
 	sizes       []int
 	connections []int
 	few, many   int // messages with one connection, and with more
+	pileUp      int // messages taken while the hop is down
 	out         string
 	only        string
 }
@@ -45,8 +46,9 @@ func parse() (o options, err error) {
 	flag.IntVar(&o.repeats, "repeats", 3, "runs of each workload")
 	flag.IntVar(&o.few, "few", 500, "messages of a run with one connection")
 	flag.IntVar(&o.many, "many", 3000, "messages of a run with more")
+	flag.IntVar(&o.pileUp, "backlog", 20_000, "messages taken while the hop is down")
 	flag.StringVar(&o.out, "out", "", "file for all results, as JSON lines")
-	flag.StringVar(&o.only, "only", "", "unsigned or signed; default both, and memory")
+	flag.StringVar(&o.only, "only", "", "unsigned or signed; default both, and the backlog")
 	flag.Parse()
 	if o.sizes, err = numbers(*sizes); err == nil {
 		o.connections, err = numbers(*connections)
@@ -101,5 +103,8 @@ func bench() (err error) {
 			return err
 		}
 	}
-	return m.report()
+	if err := m.report(); err != nil || o.only != "" {
+		return err
+	}
+	return m.backlog(ctx, dir, b)
 }

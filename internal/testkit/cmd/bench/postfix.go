@@ -21,6 +21,7 @@ type relay struct {
 	load       load // what it needs to be told; the rest is filled in
 	pids       []int
 	stop       func() error
+	flush      func(context.Context) error // try again what waits
 	signs      bool
 	afterStart time.Duration // how long it took to answer
 }
@@ -77,7 +78,7 @@ relayhost = [127.0.0.1]:%[2]d
 smtp_connection_cache_destinations = [127.0.0.1]:%[2]d
 smtp_tls_security_level = none
 `, dir, next) + tuned
-	r := &relay{name: "Postfix", load: load{addr: "127.0.0.1:" + strconv.Itoa(port), from: "billing@sender.test"}, signs: signs}
+	r := &relay{name: "Postfix", load: load{addr: "127.0.0.1:" + strconv.Itoa(port), from: "billing@sender.test"}, signs: signs, flush: flushPostfix(etc)}
 	stopMilter := func() error { return nil }
 	if signs {
 		socket, pid, stop, err := startOpenDKIM(ctx, filepath.Join(dir, "dkim"))
@@ -90,7 +91,7 @@ smtp_tls_security_level = none
 	}
 	services, err := os.ReadFile("/usr/share/postfix/master.cf.dist")
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("Postfix is not installed (scripts/install-test-deps): %w", err), stopMilter())
+		return nil, errors.Join(fmt.Errorf("reading the services of Postfix (scripts/install-test-deps installs it): %w", err), stopMilter())
 	}
 	master := chrooted.ReplaceAllString(string(services), "${1}n")
 	master = regexp.MustCompile(`(?m)^smtp\s+inet .*`).ReplaceAllString(master, "127.0.0.1:"+strconv.Itoa(port)+" inet n - n - - smtpd")
