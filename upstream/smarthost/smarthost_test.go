@@ -154,7 +154,7 @@ func TestNew(t *testing.T) {
 // TestWaitingForOurselves: that all our sessions are in use is not held against
 // the server, whose clock begins when one comes free.
 func TestWaitingForOurselves(t *testing.T) {
-	const wait = 300 * time.Millisecond
+	const wait = time.Second
 	upstreamtest.RunBusy(t, wait, func(t *testing.T, at netip.AddrPort) upstream.Upstream {
 		return open(t, Config{Host: at.Addr().String(), Port: int(at.Port()), Security: "none", Limits: smtpclient.Limits{PerKey: 1}, Open: wait})
 	})

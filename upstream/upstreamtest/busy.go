@@ -69,11 +69,10 @@ func hold(free chan bool) func(smtppeer.Step) smtppeer.Action {
 
 func waitFor(t *testing.T, what func() bool) {
 	t.Helper()
-	for range 500 {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		if what() {
 			return
 		}
-		time.Sleep(5 * time.Millisecond)
 	}
 	t.Fatal("it did not happen")
 }

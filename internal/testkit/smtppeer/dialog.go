@@ -53,7 +53,7 @@ func Dialog(t testing.TB, script string) netip.AddrPort {
 		}
 	}()
 	t.Cleanup(func() {
-		if !waitFor(&wg, 2*time.Second) {
+		if !waitFor(&wg, 20*time.Second) {
 			t.Error("the script has not come to its end")
 		}
 		ln.Close()
