@@ -58,14 +58,17 @@ type Decision struct {
 	Until time.Time `json:"until,omitzero"`
 	// ReleaseAt is when a held message goes by itself: the latest of all that
 	// held it, zero when one of them named no time.
-	ReleaseAt time.Time         `json:"release_at,omitzero"`
-	Limits    []Limit           `json:"limits,omitempty"`
-	Route     []mail.UpstreamID `json:"route,omitempty"`   // upstreams asked for, best first; not yet checked against the tenant
-	Methods   []mail.Method     `json:"methods,omitempty"` // likewise
-	Tags      []string          `json:"tags,omitempty"`
-	Edits     []mail.Edit       `json:"edits,omitempty"` // never of From or of what makes the message itself
-	Warnings  []string          `json:"warnings,omitempty"`
-	Digest    string            `json:"digest"` // of the policy set
+	ReleaseAt time.Time `json:"release_at,omitzero"`
+	// OnlyNew: the hold concerns only recipients that the tenant has not mailed
+	// of late; the others of the message go.
+	OnlyNew  bool              `json:"only_new,omitempty"`
+	Limits   []Limit           `json:"limits,omitempty"`
+	Route    []mail.UpstreamID `json:"route,omitempty"`   // upstreams asked for, best first; not yet checked against the tenant
+	Methods  []mail.Method     `json:"methods,omitempty"` // likewise
+	Tags     []string          `json:"tags,omitempty"`
+	Edits    []mail.Edit       `json:"edits,omitempty"` // never of From or of what makes the message itself
+	Warnings []string          `json:"warnings,omitempty"`
+	Digest   string            `json:"digest"` // of the policy set
 }
 
 // Over says what happens to what is over a limit.

@@ -32,7 +32,7 @@ func resultSpec(name string) spec {
 	case "discard", "warn":
 		return with([]string{"reason"})
 	case "hold":
-		return with([]string{"reason"}, "release_at")
+		return with([]string{"reason"}, "release_at", "recipients")
 	case "pace":
 		return with([]string{"until"})
 	case "limit":
@@ -56,6 +56,7 @@ type draft struct {
 	lead    string
 	rules   []string
 	forever bool // a hold without a time
+	whole   bool // a hold of all recipients
 	routes  []choice[mail.UpstreamID]
 	methods []choice[mail.Method]
 }
@@ -94,6 +95,7 @@ func (d *draft) add(result string, t *ast.Term) error {
 	case "hold":
 		at := r.time("release_at", false)
 		d.forever = d.forever || at.IsZero()
+		d.whole = d.whole || r.recipients()
 		d.d.ReleaseAt = latest(d.d.ReleaseAt, at)
 		d.act(Hold, name, reason, detail)
 	case "pace":
@@ -163,6 +165,7 @@ func (d *draft) decision() Decision {
 	if d.forever {
 		d.d.ReleaseAt = time.Time{}
 	}
+	d.d.OnlyNew = d.d.Action == Hold && !d.whole
 	slices.Sort(d.rules)
 	d.rules = slices.Compact(d.rules)
 	if i := slices.Index(d.rules, d.lead); i > 0 {

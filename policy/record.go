@@ -181,6 +181,22 @@ func (r *record) limit(name string) Limit {
 	return l
 }
 
+// recipients reads which recipients a hold is about, and tells whether that is
+// all of them.
+func (r *record) recipients() bool {
+	if !r.has("recipients") {
+		return true
+	}
+	switch r.text("recipients", true) {
+	case "new":
+		return false
+	case "all":
+	default:
+		r.fail("recipients", "must be all or new")
+	}
+	return true
+}
+
 // keys reads a list of strings and numbers.
 func (r *record) keys(field string) []string {
 	list, ok := r.get(field).(*ast.Array)
