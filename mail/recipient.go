@@ -108,6 +108,8 @@ type Recipient struct {
 	NotBefore time.Time `json:"-" cbor:"15,keyasint,omitempty"`
 	// HeldBy says who may release it while it is held.
 	HeldBy string `json:"-" cbor:"16,keyasint,omitempty"`
+	// Rule of policy that holds it, as file:rule.
+	Rule string `json:"rule,omitempty" cbor:"17,keyasint,omitempty"`
 }
 
 // Who holds a recipient. A tenant does not release what policy or an
@@ -272,7 +274,7 @@ func (r Recipient) Hold(reason string, until time.Time) Recipient {
 // Release is the recipient queued again, due now.
 func (r Recipient) Release(now time.Time) Recipient {
 	if r.State == Held {
-		r.State, r.Reason, r.Next, r.HeldBy = Queued, "", now, ""
+		r.State, r.Reason, r.Next, r.HeldBy, r.Rule = Queued, "", now, "", ""
 	}
 	return r
 }

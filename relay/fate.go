@@ -14,8 +14,11 @@ import (
 type fateOfOne struct {
 	action    policy.Action
 	reason    string    // of a hold or discard
+	rule      string    // of a hold, as file:rule
 	releaseAt time.Time // of a hold; zero: by a person only
 	notBefore time.Time
+
+	firstTime bool // of a recipient: the tenant has not mailed it of late
 }
 
 // take adds a decision; the stronger action wins.
@@ -23,9 +26,18 @@ func (f *fateOfOne) take(d policy.Decision) {
 	f.pace(d.Until)
 	switch d.Action {
 	case policy.Hold:
-		f.hold(d.Reason, d.ReleaseAt)
+		f.holdBy(d.Rules, d.Reason, d.ReleaseAt)
 	case policy.Discard:
 		f.discard(d.Reason)
+	}
+}
+
+// holdBy is hold by a rule, the first of a decision.
+func (f *fateOfOne) holdBy(rules []string, reason string, until time.Time) {
+	was := *f
+	f.hold(reason, until)
+	if len(rules) > 0 && (was.action < policy.Hold || was.reason != f.reason) {
+		f.rule = rules[0]
 	}
 }
 
@@ -34,7 +46,7 @@ func (f *fateOfOne) add(g fateOfOne) {
 	f.pace(g.notBefore)
 	switch g.action {
 	case policy.Hold:
-		f.hold(g.reason, g.releaseAt)
+		f.holdBy([]string{g.rule}, g.reason, g.releaseAt)
 	case policy.Discard:
 		f.discard(g.reason)
 	}
@@ -86,7 +98,7 @@ func (f *fateOfOne) apply(r *mail.Recipient, now time.Time) {
 			until = later(until, r.Next)
 		}
 		*r = r.Hold(f.reason, until)
-		r.HeldBy = mail.HeldByPolicy
+		r.HeldBy, r.Rule = mail.HeldByPolicy, f.rule
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"behalf/internal/kv"
@@ -193,6 +194,7 @@ func (f *Filter) MatchRecipient(r *mail.Recipient) bool {
 	return (f.State == "" || f.State == r.State || f.State == r.Shown()) &&
 		(f.Lane == "" || f.Lane == r.Lane) &&
 		(f.Domain == "" || f.Domain == r.Address.Domain) &&
+		(f.Rule == "" || f.Rule == r.Rule || strings.HasSuffix(r.Rule, ":"+f.Rule)) &&
 		(f.Recipient == "" || sameAddress(f.Recipient, r.Address))
 }
 

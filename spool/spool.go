@@ -82,6 +82,7 @@ type Filter struct {
 	Stream     string
 	Credential string
 	MessageID  string
+	Rule       string // of policy, that holds a recipient: its name, or file:rule
 	Since      time.Time
 	Until      time.Time
 }

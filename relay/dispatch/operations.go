@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"behalf/mail"
@@ -254,13 +255,14 @@ func (d *Dispatcher) pages(ctx context.Context, f spool.Filter, fn func([]mail.I
 
 // matcher selects recipients by the fields of f that are about recipients.
 func matcher(f *spool.Filter) func(*mail.Recipient) bool {
-	lane, domain, address := f.Lane, f.Domain, f.Recipient
+	lane, domain, address, rule := f.Lane, f.Domain, f.Recipient, f.Rule
 	if a, err := mail.ParseAddress(address); err == nil {
 		address = a.Key()
 	}
 	return func(r *mail.Recipient) bool {
 		return (lane == "" || r.Lane == lane) && (domain == "" || r.Address.Domain == domain) &&
 			(address == "" || r.Address.Key() == address) &&
+			(rule == "" || r.Rule == rule || strings.HasSuffix(r.Rule, ":"+rule)) &&
 			(f.State == "" || r.State == f.State || r.Shown() == f.State)
 	}
 }
