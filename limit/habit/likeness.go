@@ -1,0 +1,166 @@
+package habit
+
+import (
+	"bytes"
+	"math/bits"
+)
+
+// Likeness is a fingerprint of a text (SimHash over its words and pairs of
+// words): texts that differ in few words have fingerprints that differ in few
+// bits. Zero is none: even no text has one.
+type Likeness uint64
+
+// alikeBits is in how many of the 64 bits two texts that count as alike may
+// differ. Texts that have nothing in common differ in 32, give or take 4.
+const alikeBits = 12
+
+// Alike tells whether two texts are the same but for a few words.
+func (l Likeness) Alike(m Likeness) bool { return bits.OnesCount64(uint64(l^m)) <= alikeBits }
+
+// thin is the number of features below which only equal texts are alike.
+const thin = 8
+
+// LikenessOf is the fingerprint of a subject and the beginning of a text, plain
+// or HTML. Letter case, numbers, mark-up and all of a link but its host are left
+// out, so that the same template to many people is alike.
+func LikenessOf(subject string, text []byte) Likeness {
+	var s sketch
+	s.text([]byte(subject))
+	s.text(text)
+	if s.n < thin {
+		return Likeness(mix(s.exact) | 1)
+	}
+	return s.sum() | 1
+}
+
+// sketch adds up the bits of features. A lane holds eight counters of a byte,
+// emptied into totals before one runs over.
+type sketch struct {
+	lanes  [8]uint64
+	filled int
+	totals [64]int32
+	n      int32
+	last   uint64 // hash of the word before
+	exact  uint64
+}
+
+func (s *sketch) text(b []byte) {
+	for len(b) > 0 {
+		switch c := b[0]; {
+		case c == '<':
+			b = s.markup(b)
+		case isLetter(c):
+			b = s.word(b)
+		default:
+			b = b[1:]
+		}
+	}
+}
+
+// markup passes over a tag but for the host of a link in it. A "<" that begins
+// no tag is passed over alone.
+func (s *sketch) markup(b []byte) []byte {
+	end := bytes.IndexByte(b, '>')
+	if end < 0 || len(b) > 1 && !isLetter(b[1]) && b[1] != '/' && b[1] != '!' {
+		return b[1:]
+	}
+	if i := bytes.Index(b[:end], []byte("://")); i >= 0 {
+		s.host(b[i+3 : end])
+	}
+	return b[end+1:]
+}
+
+// word takes one word, or a link, of which it takes the host alone.
+func (s *sketch) word(b []byte) []byte {
+	h, i, digits := offset, 0, false
+	for ; i < len(b) && (isLetter(b[i]) || isDigit(b[i])); i++ {
+		digits = digits || isDigit(b[i])
+		h = (h ^ uint64(lower(b[i]))) * prime
+	}
+	if bytes.HasPrefix(b[i:], []byte("://")) {
+		return s.host(b[i+3:])
+	}
+	if !digits {
+		s.add(h)
+	}
+	return b[i:]
+}
+
+// host takes the host that b begins with and passes over the rest of the link.
+func (s *sketch) host(b []byte) []byte {
+	h, i := offset, 0
+	for ; i < len(b) && (isLetter(b[i]) || isDigit(b[i]) || b[i] == '.' || b[i] == '-'); i++ {
+		h = (h ^ uint64(lower(b[i]))) * prime
+	}
+	s.add(h)
+	for i < len(b) && b[i] > ' ' && b[i] != '"' && b[i] != '\'' && b[i] != '<' && b[i] != '>' {
+		i++
+	}
+	return b[i:]
+}
+
+// FNV-1a, 64 bits.
+const (
+	offset uint64 = 14695981039346656037
+	prime  uint64 = 1099511628211
+)
+
+// mix spreads a hash over all bits (the finish of MurmurHash3).
+func mix(h uint64) uint64 {
+	h = (h ^ h>>33) * 0xff51afd7ed558ccd
+	h = (h ^ h>>33) * 0xc4ceb9fe1a85ec53
+	return h ^ h>>33
+}
+
+// add takes a word, and the pair that it makes with the one before.
+func (s *sketch) add(word uint64) {
+	s.exact = s.exact*prime + word
+	s.feature(mix(word))
+	if s.last != 0 {
+		s.feature(mix(s.last*3 + word))
+	}
+	s.last = word
+}
+
+func (s *sketch) feature(h uint64) {
+	const ones, bit = 0x0101010101010101, 0x8040201008040201
+	for i := range s.lanes {
+		x := (h >> (8 * i) & 0xff) * ones & bit
+		s.lanes[i] += (x + 0x7f*ones) >> 7 & ones
+	}
+	s.n++
+	if s.filled++; s.filled == 255 {
+		s.empty()
+	}
+}
+
+func (s *sketch) empty() {
+	for i, lane := range s.lanes {
+		for k := range 8 {
+			s.totals[8*i+k] += int32(lane >> (8 * k) & 0xff)
+		}
+		s.lanes[i] = 0
+	}
+	s.filled = 0
+}
+
+// sum has the bits that more than half of the features have.
+func (s *sketch) sum() (l Likeness) {
+	s.empty()
+	for i, n := range s.totals {
+		if 2*n > s.n {
+			l |= 1 << i
+		}
+	}
+	return l
+}
+
+func isLetter(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' || c >= 0x80 }
+func isDigit(c byte) bool  { return '0' <= c && c <= '9' }
+
+func lower(c byte) byte {
+	if 'A' <= c && c <= 'Z' {
+		return c | 0x20
+	}
+	return c
+}

@@ -1,0 +1,154 @@
+package habit
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"behalf/internal/kv"
+	"behalf/mail"
+)
+
+// A row "u" + tenant (4 bytes) + credential holds a profile: a version, then
+// CBOR. It is gone after half a year without mail.
+const (
+	tableHabit = 'u'
+	version    = 1
+	keepFor    = 180 * 24 * time.Hour
+	flushEvery = time.Second
+	page       = 200
+)
+
+func key(who owner) []byte {
+	k := append(make([]byte, 0, 5+len(who.credential)), tableHabit)
+	k = binary.BigEndian.AppendUint32(k, uint32(who.tenant))
+	return append(k, who.credential...)
+}
+
+// load reads a profile. A row that cannot be read counts as none.
+func (h *Habits) load(ctx context.Context, e *entry) error {
+	err := h.store.View(ctx, func(r kv.Reader) error {
+		b, err := r.Get(key(e.owner))
+		if errors.Is(err, kv.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		h.decode(b, &e.p)
+		return nil
+	})
+	e.loaded = err == nil
+	return err
+}
+
+func (h *Habits) decode(b []byte, p *profile) {
+	var stored profile
+	if len(b) > 0 && b[0] == version && h.dec.Unmarshal(b[1:], &stored) == nil {
+		*p = stored
+	}
+}
+
+func (p *profile) encode() ([]byte, error) {
+	b, err := cbor.Marshal(p)
+	return append([]byte{version}, b...), err
+}
+
+// Run writes what changed each second, and once more when ctx ends. Only an
+// error of the store ends it before.
+func (h *Habits) Run(ctx context.Context) error {
+	ticker := time.NewTicker(flushEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+			defer cancel()
+			return h.Flush(last)
+		case <-ticker.C:
+			if err := h.Flush(ctx); err != nil && ctx.Err() == nil {
+				return err
+			}
+		}
+	}
+}
+
+// Flush writes what changed since the last one.
+func (h *Habits) Flush(ctx context.Context) error {
+	h.mu.Lock()
+	all := make([]*entry, 0, len(h.profiles))
+	for _, e := range h.profiles {
+		all = append(all, e)
+	}
+	h.mu.Unlock()
+	for some := range slices.Chunk(all, page) {
+		if err := h.write(ctx, some); err != nil {
+			return fmt.Errorf("writing habits: %w", err)
+		}
+	}
+	return nil
+}
+
+func (h *Habits) write(ctx context.Context, some []*entry) error {
+	rows := make(map[*entry][]byte)
+	for _, e := range some {
+		e.mu.Lock()
+		if e.dirty {
+			b, err := e.p.encode()
+			if err != nil {
+				e.mu.Unlock()
+				return err
+			}
+			rows[e], e.dirty, e.writing = b, false, true
+		}
+		e.mu.Unlock()
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	err := h.store.Update(ctx, func(w kv.Writer) error {
+		for e, b := range rows {
+			if err := w.PutFor(key(e.owner), b, keepFor); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	for e := range rows {
+		e.mu.Lock()
+		e.writing = false
+		e.dirty = e.dirty || err != nil
+		e.mu.Unlock()
+	}
+	return err
+}
+
+// owners are all credentials that have a profile for the tenant, by name.
+func (h *Habits) owners(ctx context.Context, t mail.TenantID) ([]owner, error) {
+	var list []owner
+	prefix := key(owner{tenant: t})
+	err := h.store.View(ctx, func(r kv.Reader) error {
+		return r.Scan(kv.Range{Prefix: prefix, KeysOnly: true}, func(k, _ []byte) bool {
+			list = append(list, owner{t, string(k[len(prefix):])})
+			return true
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading the habits of tenant %d: %w", t, err)
+	}
+	h.mu.Lock()
+	for who := range h.profiles {
+		if who.tenant == t {
+			list = append(list, who)
+		}
+	}
+	h.mu.Unlock()
+	slices.SortFunc(list, func(a, b owner) int { return strings.Compare(a.credential, b.credential) })
+	return slices.Compact(list), nil
+}
