@@ -249,7 +249,7 @@ func TestTLSIsHeldTo(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			p := smtppeer.Start(t, smtppeer.Options{TLS: c.server, Implicit: c.implicit})
 			s, err := open(t, p.AddrPort, func(cfg *Config) {
-				cfg.Security, cfg.TLS, cfg.Wait.Handshake = c.want, &tls.Config{RootCAs: roots}, 2*time.Second
+				cfg.Security, cfg.TLS = c.want, &tls.Config{RootCAs: roots}
 			})
 			if (err == nil) != c.ok {
 				t.Fatal(err)

@@ -98,7 +98,7 @@ func playLine(p *peer, in *fakeIntake, op, arg string) (why string) {
 			return "not known"
 		}
 	case "=":
-		for end := time.Now().Add(2 * time.Second); ; time.Sleep(time.Millisecond) {
+		for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 			have := in.state()
 			if slices.Contains(have, arg) {
 				break

@@ -21,6 +21,11 @@ import (
 	"time"
 )
 
+// patience is for what takes no time but on a machine that is busy with other
+// things. It is less than the 30 seconds that a server gives to messages on their
+// way in when it stops.
+const patience = 20 * time.Second
+
 var selfSigned = sync.OnceValue(func() tls.Certificate {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -83,7 +88,7 @@ func serveUntil(t testing.TB, in Intake, o Options) (addr string, stop func() er
 		select {
 		case err := <-done:
 			return err
-		case <-time.After(10 * time.Second):
+		case <-time.After(2 * patience):
 			buf := make([]byte, 1<<20)
 			t.Errorf("the server does not stop:\n%s", buf[:runtime.Stack(buf, true)])
 			return nil
@@ -99,7 +104,7 @@ func serveUntil(t testing.TB, in Intake, o Options) (addr string, stop func() er
 		}
 		srv.mu.Unlock()
 		buf := make([]byte, 1<<20)
-		for end := time.Now().Add(2 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 			stacks := buf[:runtime.Stack(buf, true)]
 			if !bytes.Contains(stacks, []byte("smtpd.(*session).")) {
 				break
@@ -132,7 +137,7 @@ func dial(t testing.TB, addr string) *peer {
 
 func (p *peer) send(s string) {
 	p.t.Helper()
-	p.conn.SetWriteDeadline(time.Now().Add(10 * time.Second))
+	p.conn.SetWriteDeadline(time.Now().Add(patience))
 	if _, err := p.conn.Write([]byte(s)); err != nil {
 		p.t.Fatalf("send %.60q: %v", s, err)
 	}
@@ -141,7 +146,7 @@ func (p *peer) send(s string) {
 // line reads one line; "" is the end of the connection.
 func (p *peer) line() string {
 	p.t.Helper()
-	p.conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	p.conn.SetReadDeadline(time.Now().Add(patience))
 	for {
 		if i := strings.IndexByte(string(p.buf), '\n'); i >= 0 {
 			l := string(p.buf[:i+1])

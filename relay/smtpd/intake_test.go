@@ -41,6 +41,7 @@ type fakeIntake struct {
 	logins   int
 	last     relay.Login
 	hold     chan struct{} // Commit waits for it, if set
+	held     chan struct{} // and says here that it does
 	discard  bool          // keep no bodies
 }
 
@@ -137,6 +138,7 @@ func (tx *fakeTx) end() {
 func (tx *fakeTx) Commit(ctx context.Context) (relay.Receipt, error) {
 	tx.end()
 	if tx.in.hold != nil {
+		tx.in.held <- struct{}{}
 		select {
 		case <-tx.in.hold:
 		case <-ctx.Done():

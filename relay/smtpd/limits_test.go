@@ -54,11 +54,10 @@ func TestMaxSessions(t *testing.T) {
 	c.expect("")
 	a.do("QUIT", "221 ")
 	a.expect("")
-	for range 100 { // the seat is free once the session's goroutine has ended
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) { // the seat is free once the session's goroutine has ended
 		if d := dial(t, addr); strings.HasPrefix(d.reply(), "220 ") {
 			return
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 	t.Error("no seat came free")
 }
@@ -176,7 +175,7 @@ func TestStop(t *testing.T) {
 	go func() { stopped <- stop() }()
 	idle.expect("421 4.3.2 ")
 	idle.expect("")
-	if d := time.Since(began); d > 2*time.Second {
+	if d := time.Since(began); d > patience {
 		t.Errorf("the idle session was closed after %v", d)
 	}
 	handshaking.expect("421 4.3.2 ")
@@ -215,7 +214,7 @@ func TestStopGrace(t *testing.T) {
 	if err := stop(); err != nil {
 		t.Error(err)
 	}
-	if d := time.Since(began); d < o.Grace || d > 3*time.Second {
+	if d := time.Since(began); d < o.Grace || d > patience {
 		t.Errorf("stopped after %v", d)
 	}
 	if in.aborted != 1 {
@@ -225,14 +224,14 @@ func TestStopGrace(t *testing.T) {
 
 // A Commit that hangs is given up when the grace is over.
 func TestStopCommit(t *testing.T) {
-	in, o := &fakeIntake{hold: make(chan struct{})}, testOptions()
+	in, o := &fakeIntake{hold: make(chan struct{}), held: make(chan struct{}, 1)}, testOptions()
 	o.Grace = 50 * time.Millisecond
 	addr, stop := serveUntil(t, in, o)
 	p := loggedIn(t, addr)
 	p.envelope()
 	p.do("DATA", "354")
 	p.send("x\r\n.\r\n")
-	time.Sleep(20 * time.Millisecond)
+	<-in.held
 	if err := stop(); err != nil {
 		t.Error(err)
 	}
