@@ -21,8 +21,8 @@ const Never = time.Duration(math.MaxInt64)
 
 // Ask is one limit that a request falls under.
 type Ask struct {
-	// Key names what is counted, with the rule and the window: see [Key].
-	Key   string
+	// Key names what is counted, with the rule and the window: see [KeyOf].
+	Key   Key
 	Rate  float64       // that many in Per, over zero
 	Per   time.Duration // over zero
 	Burst int64         // that many at once; less than 1 counts as 1
@@ -31,6 +31,10 @@ type Ask struct {
 	// MaxWait bounds the wait of OverPace and OverHold; who would wait longer is
 	// refused. Zero: no bound.
 	MaxWait time.Duration
+	// State and Wait are filled in by [Limiter.Reserve]: where the limit stands
+	// now, and how long the request must wait for it.
+	State
+	Wait time.Duration
 }
 
 // maxSpan bounds spans of time, so that instants cannot overflow: a century.
@@ -80,10 +84,15 @@ func (a *Ask) state(tat, now int64) State {
 		return State{Remaining: max(a.Burst, 1)}
 	}
 	left := a.tolerance() - time.Duration(tat-now)
-	var s State
+	s := State{ResetAt: time.Unix(0, tat).UTC()}
 	if left > 0 {
 		s.Remaining = int64(left / a.cost(1))
 	}
-	s.ResetAt = time.Unix(0, tat).UTC()
 	return s
+}
+
+// above is when a bucket with the arrival time tat comes back below a share of
+// what it holds, given in percent.
+func (a *Ask) above(tat int64, percent int) int64 {
+	return tat - int64(float64(a.tolerance())/100*float64(percent))
 }

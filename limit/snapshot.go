@@ -3,15 +3,14 @@ package limit
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"time"
 
 	"behalf/internal/kv"
 )
 
-// A row "g" + hash holds the arrival time of one key as 8 bytes, big-endian
-// nanoseconds since 1970.
+// A row "g" + key holds the arrival time of one key as 8 bytes, big-endian
+// nanoseconds since 1970. It is gone by itself soon after that time.
 const tableLimit = 'g'
 
 const (
@@ -20,17 +19,24 @@ const (
 	sweepShards = shardCount / 16
 	// page is how many rows one transaction reads or writes.
 	page = 2000
+	// rowGrace is how much longer than its bucket a row lives.
+	rowGrace = 10 * time.Second
 )
 
-func keyLimit(h hash) []byte { return append([]byte{tableLimit}, h[:]...) }
+type row struct {
+	key Key
+	tat int64
+}
+
+func keyLimit(k Key) []byte { return append([]byte{tableLimit}, k[:]...) }
 
 // decodeLimit reads a row; ok is false for one that is none.
-func decodeLimit(key, value []byte) (h hash, tat int64, ok bool) {
-	if len(key) != 1+len(h) || key[0] != tableLimit || len(value) != 8 {
-		return h, 0, false
+func decodeLimit(key, value []byte) (r row, ok bool) {
+	if len(key) != 1+len(r.key) || key[0] != tableLimit || len(value) != 8 {
+		return r, false
 	}
-	tat = int64(binary.BigEndian.Uint64(value))
-	return hash(key[1:]), tat, tat > 0
+	r = row{Key(key[1:]), int64(binary.BigEndian.Uint64(value))}
+	return r, r.tat > 0
 }
 
 // Load reads what an earlier run wrote, and deletes rows that mean nothing any
@@ -46,17 +52,19 @@ func (l *Limiter) Load(ctx context.Context, store kv.Store) error {
 		more = false
 		err := store.View(ctx, func(r kv.Reader) error {
 			return r.Scan(kv.Range{Prefix: []byte{tableLimit}, From: from}, func(k, v []byte) bool {
-				if n == page {
+				if n == loadPage {
 					from, more = append([]byte(nil), k...), true
 					return false
 				}
 				n++
-				h, tat, ok := decodeLimit(k, v)
-				if !ok || tat <= now || tat > horizon {
-					dead = append(dead, append([]byte(nil), k...))
+				r, ok := decodeLimit(k, v)
+				if !ok || r.tat <= now || r.tat > horizon {
+					if len(dead) < page { // the others go next time, or by themselves
+						dead = append(dead, append([]byte(nil), k...))
+					}
 					return true
 				}
-				l.restore(h, tat, now)
+				l.restore(r, now)
 				return true
 			})
 		})
@@ -70,14 +78,15 @@ func (l *Limiter) Load(ctx context.Context, store kv.Store) error {
 	return nil
 }
 
-func (l *Limiter) restore(h hash, tat, now int64) {
-	s := &l.shards[h.shard()]
+// loadPage is how many rows one view reads: it is over in well under a second.
+const loadPage = 100_000
+
+func (l *Limiter) restore(r row, now int64) {
+	s := &l.shards[r.key.shard()]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.buckets) >= l.maxEach {
-		l.dropped.Add(s.makeRoom(now))
-	}
-	s.buckets[h] = bucket{tat: tat, stored: true}
+	l.dropped.Add(s.makeRoom(r.key, l.maxEach, now))
+	s.put(r.key, r.tat, false)
 }
 
 func deleteAll(ctx context.Context, store kv.Store, keys [][]byte) error {
@@ -106,11 +115,16 @@ func (l *Limiter) Run(ctx context.Context, store kv.Store) error {
 			defer cancel()
 			return l.Snapshot(last, store)
 		case now := <-ticker.C:
-			for i := range sweepShards {
-				l.shards[next+i].sweep(now.UnixNano())
-			}
+			// What changed is written first: a bucket that is full by now may have a
+			// row that says otherwise.
 			if err := l.Snapshot(ctx, store); err != nil && ctx.Err() == nil {
 				return err
+			}
+			for i := range sweepShards {
+				s := &l.shards[next+i]
+				s.mu.Lock()
+				s.sweep(now.UnixNano())
+				s.mu.Unlock()
 			}
 		}
 	}
@@ -119,97 +133,53 @@ func (l *Limiter) Run(ctx context.Context, store kv.Store) error {
 // Snapshot writes what changed since the last one. What could not be written is
 // written by the next.
 func (l *Limiter) Snapshot(ctx context.Context, store kv.Store) error {
-	var errs error
+	var rows []row
 	for i := range l.shards {
 		s := &l.shards[i]
 		for {
-			c := s.takeChanges(page)
-			if len(c.rows) == 0 && len(c.gone) == 0 {
-				break
+			had := len(rows)
+			s.mu.Lock()
+			rows = s.take(page, rows)
+			s.mu.Unlock()
+			if len(rows) == had && len(rows) < page {
+				break // the next shard fills the page
 			}
-			if err := store.Update(ctx, c.write); err != nil {
-				s.putBack(c)
-				errs = errors.Join(errs, err)
-				break
+			if len(rows) < page {
+				continue
+			}
+			if err := l.write(ctx, store, rows); err != nil {
+				return err
+			}
+			rows = rows[:0]
+		}
+	}
+	return l.write(ctx, store, rows)
+}
+
+func (l *Limiter) write(ctx context.Context, store kv.Store, rows []row) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	now := time.Now().UnixNano()
+	err := store.Update(ctx, func(w kv.Writer) error {
+		for _, r := range rows {
+			life := time.Duration(max(0, r.tat-now)) + rowGrace
+			if err := w.PutFor(keyLimit(r.key), binary.BigEndian.AppendUint64(nil, uint64(r.tat)), life); err != nil {
+				return err
 			}
 		}
-		if errs != nil {
-			return fmt.Errorf("writing limits: %w", errs)
-		}
+		return nil
+	})
+	if err == nil {
+		return nil
 	}
-	return nil
-}
-
-// changes are some of a shard's, on their way to the store.
-type changes struct {
-	gone []hash
-	rows []limitRow
-}
-
-type limitRow struct {
-	key hash
-	tat int64
-}
-
-// write deletes before it puts, because a key may have gone and come again.
-func (c changes) write(w kv.Writer) error {
-	for _, h := range c.gone {
-		if err := w.Delete(keyLimit(h)); err != nil {
-			return err
+	for _, r := range rows {
+		s := &l.shards[r.key.shard()]
+		s.mu.Lock()
+		if i, ok := s.find(r.key); ok {
+			s.touch(i)
 		}
+		s.mu.Unlock()
 	}
-	for _, r := range c.rows {
-		if err := w.Put(keyLimit(r.key), binary.BigEndian.AppendUint64(nil, uint64(r.tat))); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// takeChanges takes up to n changes from the shard's lists. While any key that
-// went is left, only such are taken.
-func (s *shard) takeChanges(n int) changes {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var c changes
-	k := min(n, len(s.gone))
-	c.gone = append(c.gone, s.gone[:k]...)
-	s.gone = append(s.gone[:0], s.gone[k:]...)
-	used := 0
-	for _, h := range s.changed {
-		if k+len(c.rows) == n {
-			break
-		}
-		used++
-		b, ok := s.buckets[h]
-		if !ok || !b.dirty {
-			continue // dropped since, or listed twice
-		}
-		b.dirty, b.stored = false, true
-		s.buckets[h] = b
-		c.rows = append(c.rows, limitRow{h, b.tat})
-	}
-	s.changed = append(s.changed[:0], s.changed[used:]...)
-	if len(s.changed) == 0 && cap(s.changed) > 4*page {
-		s.changed = nil
-	}
-	return c
-}
-
-// putBack notes again what could not be written.
-func (s *shard) putBack(c changes) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, h := range c.gone {
-		if len(s.gone) < maxGone {
-			s.gone = append(s.gone, h)
-		}
-	}
-	for _, r := range c.rows {
-		if b, ok := s.buckets[r.key]; ok && !b.dirty {
-			b.dirty = true
-			s.buckets[r.key] = b
-			s.changed = append(s.changed, r.key)
-		}
-	}
+	return fmt.Errorf("writing limits: %w", err)
 }

@@ -26,13 +26,20 @@ const (
 	EventUnsubscribed EventType = "message.unsubscribed" // the recipient said so, by one click
 )
 
+// The events of a tenant's limits. Their message is the one that reached the
+// threshold; none where it was refused.
+const (
+	EventLimitWarning EventType = "limit.warning" // 75 or 90 percent are used
+	EventLimitReached EventType = "limit.reached" // somebody was refused, delayed or held
+)
+
 // Event is an immutable fact about a message. One is written in the same
 // transaction as what it tells of; followers read them in the order of Seq.
 type Event struct {
 	Seq     uint64    `json:"seq" cbor:"1,keyasint"`
 	At      time.Time `json:"at" cbor:"2,keyasint"`
 	Type    EventType `json:"type" cbor:"3,keyasint"`
-	Message ID        `json:"message" cbor:"4,keyasint"`
+	Message ID        `json:"message,omitzero" cbor:"4,keyasint"`
 	// Recipients are the indices of those it concerns; none means all.
 	Recipients []int       `json:"recipients,omitempty" cbor:"5,keyasint,omitempty"`
 	Accepted   *Acceptance `json:"accepted,omitempty" cbor:"6,keyasint,omitempty"`
@@ -44,6 +51,30 @@ type Event struct {
 	// Success is set where a recipient asked to be told of delivery
 	// (NOTIFY=SUCCESS), so that followers can pass over all other deliveries.
 	Success bool `json:"-" cbor:"12,keyasint,omitempty"`
+	// Tenant is whose it is, where there is no message to tell.
+	Tenant TenantID    `json:"-" cbor:"13,keyasint,omitempty"`
+	Limit  *LimitEvent `json:"limit,omitempty" cbor:"14,keyasint,omitempty"`
+}
+
+// Owner is whose event it is.
+func (e *Event) Owner() TenantID {
+	if e.Message.IsZero() {
+		return e.Tenant
+	}
+	return e.Message.Tenant()
+}
+
+// LimitEvent is a limit of which much is used.
+type LimitEvent struct {
+	Rule    string    `json:"rule" cbor:"1,keyasint"` // file:rule
+	Key     []string  `json:"key" cbor:"2,keyasint"`  // who or what is counted
+	Count   string    `json:"count" cbor:"3,keyasint"`
+	Rate    float64   `json:"rate" cbor:"4,keyasint"` // that many in Per
+	Per     string    `json:"per" cbor:"5,keyasint"`
+	Used    int64     `json:"used" cbor:"6,keyasint"`
+	Allowed int64     `json:"allowed" cbor:"7,keyasint"` // at once
+	Percent int       `json:"percent" cbor:"8,keyasint"` // the threshold: 75, 90 or 100
+	Reset   time.Time `json:"reset,omitzero" cbor:"9,keyasint,omitempty"`
 }
 
 // Acceptance is what was known and decided when a message was accepted.

@@ -45,6 +45,8 @@ type Intake struct {
 	Parts
 	o Options
 
+	board *board // of the limits that tenants met
+
 	administrator tenant.Credential // stands for the admin key; may act for every tenant
 }
 
@@ -65,7 +67,7 @@ func NewIntake(p Parts, o Options) *Intake {
 	if o.Shed == nil {
 		o.Shed = func() *mail.Failure { return nil }
 	}
-	return &Intake{Parts: p, o: o, administrator: tenant.Credential{Username: "admin", Scope: tenant.ScopePlatform, Tenants: []string{"*"}}}
+	return &Intake{Parts: p, o: o, board: newBoard(), administrator: tenant.Credential{Username: "admin", Scope: tenant.ScopePlatform, Tenants: []string{"*"}}}
 }
 
 // refusedLogin is what every failed log-in is told, whatever failed.
@@ -181,7 +183,7 @@ func (in *Intake) begin(ctx context.Context, p *Principal, c Client, e mail.Enve
 	if err != nil {
 		return nil, err
 	}
-	t := &transaction{in: in, p: p, client: c, view: view, envelope: e, declared: size, hints: h, policy: in.Policy.Pin(), now: time.Now().UTC(), seen: map[string]bool{}, counted: map[string]int64{}}
+	t := &transaction{in: in, p: p, client: c, view: view, envelope: e, declared: size, hints: h, policy: in.Policy.Pin(), now: time.Now().UTC(), seen: map[string]bool{}}
 	if h.Tenant != "" {
 		if err := t.nameTenant(ctx, h.Tenant); err != nil {
 			return nil, err

@@ -18,55 +18,82 @@ import (
 // when the message has come. What is reserved is given back unless the message
 // is accepted.
 func (t *transaction) reserve(pkg string, limits []policy.Limit, fate *fateOfOne) error {
+	b := &t.batch
+	b.clear()
 	switch pkg {
 	case policy.PackageRecipient:
-		limits = slices.Concat(t.perRecipient, limits)
+		for _, l := range t.perRecipient {
+			b.add(l, 1)
+		}
 	case policy.PackageMessage:
-		limits = slices.Concat(t.perByte, limits)
+		for _, l := range t.perByte {
+			t.ask(pkg, l)
+		}
 	}
-	var asks []limit.Ask
 	for _, l := range limits {
-		key := limitKey(l)
-		if k := slices.IndexFunc(asks, func(a limit.Ask) bool { return a.Key == key }); k >= 0 {
-			asks[k].Rate, asks[k].Burst = min(asks[k].Rate, l.Rate), min(asks[k].Burst, l.Burst) // said twice: the stricter holds
-			continue
+		if err := t.early(pkg, l); err != nil {
+			return err
 		}
-		if n := t.share(pkg, l, key); n > 0 {
-			asks = append(asks, limit.Ask{Key: key, Rate: l.Rate, Per: l.Per, Burst: l.Burst, N: n, Over: limit.Over(l.Over), MaxWait: l.MaxWait})
-		}
+		t.ask(pkg, l)
 	}
-	if err := t.reserveAsks(asks, fate); err != nil {
+	if err := t.reserveBatch(t.now, fate); err != nil {
 		return err
 	}
-	for _, a := range asks {
+	if len(b.asks) > 0 && t.counted == nil {
+		t.counted = map[limit.Key]int64{}
+	}
+	for _, a := range b.asks {
 		t.counted[a.Key] += a.N
 	}
 	return nil
 }
 
-// share is how much of this message a limit has to count at a stage: what there
-// is to count by now, without what it has counted. A limit on what is not known
-// yet is kept for the stage that knows it.
-func (t *transaction) share(pkg string, l policy.Limit, key string) int64 {
-	done := t.counted[key]
+// ask adds to the batch what this message has for a limit to count at a stage:
+// what there is by now, without what was counted before. A limit on what is not
+// known yet is kept for the stage that knows it.
+func (t *transaction) ask(pkg string, l policy.Limit) {
+	key := limitKey(l)
+	n := int64(0)
 	switch {
 	case l.Count == policy.CountMessages:
-		return 1 - done
+		n = 1 - t.counted[key]
 	case l.Count == policy.CountBytes && pkg != policy.PackageMessage:
 		t.perByte = keep(t.perByte, l, key)
-		return 0
 	case l.Count == policy.CountBytes:
-		return t.draft.Size() - done
+		n = t.draft.Size() - t.counted[key]
 	case pkg == policy.PackageSender:
 		t.perRecipient = keep(t.perRecipient, l, key)
-		return 0
 	case pkg == policy.PackageRecipient:
-		return 1
+		n = 1
+	default:
+		n = int64(len(t.recipients)) - t.counted[key]
 	}
-	return int64(len(t.recipients)) - done
+	if n > 0 {
+		t.batch.add(l, n)
+	}
 }
 
-func keep(list []policy.Limit, l policy.Limit, key string) []policy.Limit {
+// early refuses a message whose declared size no limit on bytes would let pass,
+// before its bytes come.
+func (t *transaction) early(pkg string, l policy.Limit) error {
+	if l.Count != policy.CountBytes || pkg == policy.PackageMessage || t.declared <= 0 {
+		return nil
+	}
+	if t.in.Limits.Would(t.now, askFor(l, limitKey(l), t.declared)).OK {
+		return nil
+	}
+	one := batch{}
+	one.add(l, t.declared)
+	var taken limit.Reservation
+	v := t.in.Limits.Reserve(t.now, one.asks, &taken)
+	taken.Abort(t.now)
+	if v.OK {
+		return nil
+	}
+	return t.refused(&one, v)
+}
+
+func keep(list []policy.Limit, l policy.Limit, key limit.Key) []policy.Limit {
 	if slices.ContainsFunc(list, func(o policy.Limit) bool { return limitKey(o) == key }) {
 		return list
 	}
@@ -75,50 +102,68 @@ func keep(list []policy.Limit, l policy.Limit, key string) []policy.Limit {
 
 // limitKey names a limit by its rule, window and count too, so that two rules
 // never share a counter by accident.
-func limitKey(l policy.Limit) string {
-	return limit.Key(append([]string{l.Rule, string(l.Count), l.Per.String()}, l.Key...)...)
+func limitKey(l policy.Limit) limit.Key {
+	return limit.KeyOf(append(append(make([]string, 0, 8), l.Rule, string(l.Count), l.Per.String()), l.Key...)...)
 }
 
-func (t *transaction) reserveAsks(asks []limit.Ask, fate *fateOfOne) error {
-	if len(asks) == 0 {
+// batch is what is asked of limits at once, with the rules that say so. It is
+// used again and again, to spare memory.
+type batch struct {
+	rules []policy.Limit
+	asks  []limit.Ask
+}
+
+func (b *batch) clear() { b.rules, b.asks = b.rules[:0], b.asks[:0] }
+
+// add asks for n of a limit. Of what is said twice the stricter holds.
+func (b *batch) add(l policy.Limit, n int64) {
+	a := askFor(l, limitKey(l), n)
+	if k := slices.IndexFunc(b.asks, func(o limit.Ask) bool { return o.Key == a.Key }); k >= 0 {
+		o := &b.asks[k]
+		o.Rate, o.Burst = min(o.Rate, a.Rate), min(o.Burst, a.Burst)
+		b.rules[k].Rate, b.rules[k].Burst = o.Rate, o.Burst
+		return
+	}
+	b.rules, b.asks = append(b.rules, l), append(b.asks, a)
+}
+
+func askFor(l policy.Limit, key limit.Key, n int64) limit.Ask {
+	return limit.Ask{Key: key, Rate: l.Rate, Per: l.Per, Burst: l.Burst, N: n, Over: limit.Over(l.Over), MaxWait: l.MaxWait}
+}
+
+// reserveBatch reserves the whole batch or nothing of it.
+func (t *transaction) reserveBatch(now time.Time, fate *fateOfOne) error {
+	b := &t.batch
+	if len(b.asks) == 0 {
 		return nil
 	}
-	r, v := t.in.Limits.Reserve(t.now, asks)
+	v := t.in.Limits.Reserve(now, b.asks, &t.reservation)
 	if !v.OK {
-		return overLimit(v)
+		return t.refused(b, v)
 	}
-	t.reservations = append(t.reservations, r)
-	until := t.now.Add(v.Wait)
+	t.passed(b, v)
+	until := now.Add(v.Wait)
 	switch v.Over {
 	case limit.OverPace:
 		fate.pace(until)
 	case limit.OverHold:
-		fate.hold("over a limit", until)
+		s := standing(b, v.Binding)
+		fate.holdBy([]string{s.Rule}, "over "+s.words(), until)
 	}
 	return nil
 }
 
-// overLimit tells a client when to come again.
-func overLimit(v limit.Verdict) *mail.Failure {
-	if v.Wait == limit.Never {
-		return mail.Fail(452, mail.Enhanced{4, 7, 1}, mail.OfMessage, mail.ReasonRate, "this asks for more at once than the limit ever allows; send less at a time")
-	}
-	wait := v.Wait.Round(time.Second)
-	f := mail.Fail(452, mail.Enhanced{4, 7, 1}, mail.OfMessage, mail.ReasonRate, "over the sending limit; try again in %s seconds", strconv.Itoa(max(1, int(wait.Seconds()))))
-	f.RetryAfter = max(time.Second, wait)
-	return f
-}
-
-// addressAsk is the daily cap of method address.
-func addressAsk(v *tenant.View, n int64) limit.Ask {
+// addressLimit is the daily cap of method address.
+func addressLimit(v *tenant.View) policy.Limit {
 	perDay := v.AddressPerDay()
-	return limit.Ask{Key: limit.Key("method-address", strconv.FormatUint(uint64(v.Tenant.ID), 10)), Rate: float64(perDay), Per: 24 * time.Hour, Burst: int64(perDay), N: n}
+	return policy.Limit{Rule: "method-address", Key: []string{strconv.FormatUint(uint64(v.Tenant.ID), 10)}, Count: policy.CountMessages,
+		Rate: float64(perDay), Per: 24 * time.Hour, Burst: int64(perDay), Over: policy.OverDefer}
 }
 
 // addressLeft is how many messages of method address the tenant has left today.
 func (p *Planner) addressLeft(v *tenant.View) int {
-	ask := addressAsk(v, 1)
-	return int(p.limits.Peek(time.Now(), ask).Remaining)
+	l := addressLimit(v)
+	return int(p.limits.Peek(time.Now(), askFor(l, limitKey(l), 1)).Remaining)
 }
 
 // reserveAddress counts a message that may go by method address, be it as a
@@ -128,12 +173,9 @@ func (t *transaction) reserveAddress(m *mail.Message) error {
 	if !slices.ContainsFunc(m.Wishes, func(w mail.Wish) bool { return slices.Contains(w.Methods, mail.MethodAddress) }) {
 		return nil
 	}
-	r, v := t.in.Limits.Reserve(time.Now(), []limit.Ask{addressAsk(t.view, 1)})
-	if !v.OK {
-		return overLimit(v)
-	}
-	t.reservations = append(t.reservations, r)
-	return nil
+	t.batch.clear()
+	t.batch.add(addressLimit(t.view), 1)
+	return t.reserveBatch(time.Now(), &t.fate)
 }
 
 // learn counts an accepted message in the tenant's usage. A crash in between

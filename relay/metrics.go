@@ -12,6 +12,7 @@ import (
 type Metrics struct {
 	accepted   prometheus.Counter
 	signatures prometheus.Counter
+	warnings   *prometheus.CounterVec
 	// Rejected counts refusals by stage and code; the SMTP doors, which refuse
 	// commands that never come here, count in it too.
 	Rejected *prometheus.CounterVec
@@ -24,7 +25,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		Rejected: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "behalf_messages_rejected_total", Help: "Refusals by stage (connect, auth, mail, rcpt, data, http) and SMTP code."}, []string{"stage", "code"}),
 	}
 	m.signatures = prometheus.NewCounter(prometheus.CounterOpts{Name: "behalf_dkim_signatures_total", Help: "DKIM signatures computed."})
-	reg.MustRegister(m.accepted, m.Rejected, m.signatures)
+	m.warnings = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "behalf_limit_warnings_total", Help: "Limits of which 75, 90 or 100 percent were used, once a window each."}, []string{"percent"})
+	reg.MustRegister(m.accepted, m.Rejected, m.signatures, m.warnings)
 	return m
 }
 
@@ -38,6 +40,12 @@ func (m *Metrics) refused(err error) {
 func (m *Metrics) signed(n int) {
 	if m != nil {
 		m.signatures.Add(float64(n))
+	}
+}
+
+func (m *Metrics) warnedOfLimit(percent int) {
+	if m != nil {
+		m.warnings.WithLabelValues(strconv.Itoa(percent)).Inc()
 	}
 }
 

@@ -37,6 +37,7 @@ type Receipt struct {
 	MessageID string
 	Repeated  bool // an earlier submission with this idempotency key; nothing new was accepted
 	Warnings  []string
+	Limits    []LimitStanding // the most pressing limits it fell under, the binding one first
 	// Refused are recipients that were refused one by one; those not named
 	// were accepted. SMTP tells of them itself, in answer to RCPT.
 	Refused []Refusal

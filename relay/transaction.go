@@ -38,12 +38,17 @@ type transaction struct {
 	warnings     []string
 	tags         []string
 	edits        []mail.Edit
-	choice       method.Result    // of the tenant's own route and methods
-	redirected   bool             // the policy says otherwise
-	counted      map[string]int64 // what each limit has counted of this message so far
-	perRecipient []policy.Limit   // named by the sender stage, asked at each RCPT
-	perByte      []policy.Limit   // asked once the size is known
-	reservations []*limit.Reservation
+	choice       method.Result       // of the tenant's own route and methods
+	redirected   bool                // the policy says otherwise
+	counted      map[limit.Key]int64 // what each limit has counted of this message so far
+	batch        batch
+	standings    standings
+	alarms       []mail.LimitEvent // of limits that refused something
+	crossed      []mail.LimitEvent // of limits that this message was the first to use so far
+	id           mail.ID           // of the message, once it is kept
+	perRecipient []policy.Limit    // named by the sender stage, asked at each RCPT
+	perByte      []policy.Limit    // asked once the size is known
+	reservation  limit.Reservation
 	bulkCount    *limit.BulkReservation
 	firstTime    int           // recipients that the tenant has not mailed of late
 	used         *policy.Usage // before this message
@@ -103,7 +108,13 @@ func (t *transaction) Write(p []byte) (int, error) {
 // transaction has ended.
 func (t *transaction) Commit(ctx context.Context) (Receipt, error) {
 	r, err := t.accept(ctx)
-	t.end(err == nil && !r.Repeated)
+	kept := err == nil && !r.Repeated
+	if kept {
+		t.id = r.ID
+		r.Limits = t.standings.list()
+		r.Warnings = append(r.Warnings, limitWords(r.Limits, t.now)...)
+	}
+	t.end(kept)
 	return r, err
 }
 
@@ -115,12 +126,8 @@ func (t *transaction) end(kept bool) {
 		return
 	}
 	t.done = true
-	for _, r := range t.reservations {
-		if kept {
-			r.Commit()
-		} else {
-			r.Abort(time.Now())
-		}
+	if !kept {
+		t.reservation.Abort(time.Now())
 	}
 	if t.bulkCount != nil && kept {
 		t.bulkCount.Commit()
@@ -130,6 +137,7 @@ func (t *transaction) end(kept bool) {
 	if !kept && t.draft != nil {
 		t.draft.Discard()
 	}
+	t.tellLimits()
 }
 
 // nameTenant takes the tenant that came with the message. Only a platform

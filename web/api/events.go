@@ -132,7 +132,7 @@ func (s *stream) write(ctx context.Context, events []mail.Event) error {
 		return err
 	}
 	for _, e := range events {
-		owner := e.Message.Tenant()
+		owner := e.Owner()
 		if !s.sees(ctx, s.caller, owner) || s.only != "" && s.nameOf(ctx, owner) != s.only {
 			continue
 		}
