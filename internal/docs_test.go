@@ -210,6 +210,9 @@ func TestInputTables(t *testing.T) {
 		{"sender", policy.PackageSender, nil},
 		{"recipient", policy.PackageRecipient, base},
 		{"message", policy.PackageMessage, base},
+		{"inbound connect", policy.PackageInboundConnect, nil},
+		{"inbound recipient", policy.PackageInboundRecipient, fields(policy.Schema(policy.PackageInboundConnect), "")},
+		{"inbound message", policy.PackageInboundMessage, fields(policy.Schema(policy.PackageInboundRecipient), "")},
 	}
 	for _, s := range stages {
 		var b strings.Builder

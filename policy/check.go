@@ -43,12 +43,12 @@ func checkModule(m *ast.Module) Problems {
 		multi := r.Head.RuleKind() == ast.MultiValue
 		key, _ := literalOf(r)
 		switch {
-		case isResult(name) && (!multi || len(r.Head.Ref()) != 1 || r.Default):
+		case isResult(pkg, name) && (!multi || len(r.Head.Ref()) != 1 || r.Default):
 			problems = append(problems, at(r.Location, "%s is a result: write it as  %s contains {\"rule\": …} if …", name, name))
-		case isResult(name) && key != nil:
+		case isResult(pkg, name) && key != nil:
 			problems = append(problems, checkLiteral(name, key, r.Location)...)
 		case multi && key != nil && key["rule"] != nil:
-			problems = append(problems, at(r.Location, "no result is called %s; the results are %s", name, strings.Join(resultNames(), ", ")))
+			problems = append(problems, at(r.Location, "no result is called %s; the results are %s", name, strings.Join(resultNames(pkg), ", ")))
 		}
 	}
 	return problems

@@ -262,7 +262,7 @@ func resultsIn(modules map[string]*ast.Module, pkg string) []string {
 			continue
 		}
 		for _, r := range m.Rules {
-			if name := headName(r); isResult(name) && !slices.Contains(found, name) {
+			if name := headName(r); isResult(pkg, name) && !slices.Contains(found, name) {
 				found = append(found, name)
 			}
 		}

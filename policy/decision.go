@@ -68,7 +68,16 @@ type Decision struct {
 	Tags     []string          `json:"tags,omitempty"`
 	Edits    []mail.Edit       `json:"edits,omitempty"` // never of From or of what makes the message itself
 	Warnings []string          `json:"warnings,omitempty"`
-	Digest   string            `json:"digest"` // of the policy set
+	Score    float64           `json:"score,omitempty"`  // sum of Points; of mail that arrives
+	Points   []ScorePoints     `json:"points,omitempty"` // by name
+	Digest   string            `json:"digest"`           // of the policy set
+}
+
+// ScorePoints are what one rule adds to the score of a message that arrives.
+type ScorePoints struct {
+	Rule   string  `json:"rule"` // file:rule
+	Name   string  `json:"name"`
+	Points float64 `json:"points"` // less than zero speaks for the message
 }
 
 // Over says what happens to what is over a limit.

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -15,11 +16,16 @@ import (
 // "rule", which all must.
 type spec struct{ fields, required []string }
 
-func resultNames() []string {
+// resultNames are the results that a stage's package may give. What arrives is
+// scored, and goes no way that could be chosen or paced.
+func resultNames(pkg string) []string {
+	if inbound(pkg) {
+		return []string{"deny", "defer", "discard", "hold", "limit", "rewrite", "score", "tag", "warn"}
+	}
 	return []string{"deny", "defer", "discard", "hold", "limit", "method", "pace", "rewrite", "route", "tag", "warn"}
 }
 
-func isResult(name string) bool { return resultSpec(name).fields != nil }
+func isResult(pkg, name string) bool { return slices.Contains(resultNames(pkg), name) }
 
 func resultSpec(name string) spec {
 	common := []string{"rule", "reason", "detail"}
@@ -43,6 +49,8 @@ func resultSpec(name string) spec {
 		return with([]string{"value"})
 	case "rewrite":
 		return with([]string{"op"}, "name", "value")
+	case "score":
+		return with([]string{"name", "points"})
 	}
 	return spec{}
 }
@@ -113,6 +121,8 @@ func (d *draft) add(result string, t *ast.Term) error {
 		d.d.Tags = append(d.d.Tags, r.line("value"))
 	case "rewrite":
 		d.d.Edits = append(d.d.Edits, r.edit())
+	case "score":
+		d.d.Points = append(d.d.Points, r.score(name))
 	}
 	if r.err != nil {
 		return r.err
@@ -173,6 +183,7 @@ func (d *draft) decision() Decision {
 		d.rules[0] = d.lead
 	}
 	d.d.Rules = d.rules
+	d.d.Score = total(d.d.Points)
 	d.d.Route, d.d.Methods = inOrder(d.routes), inOrder(d.methods)
 	return d.d
 }
@@ -197,6 +208,18 @@ func inOrder[T comparable](list []choice[T]) []T {
 		}
 	}
 	return all
+}
+
+// total adds points up in an order of their own, so that the same points make the
+// same sum.
+func total(points []ScorePoints) (sum float64) {
+	slices.SortFunc(points, func(a, b ScorePoints) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Rule, b.Rule), cmp.Compare(a.Points, b.Points))
+	})
+	for _, p := range points {
+		sum += p.Points
+	}
+	return sum
 }
 
 func latest(a, b time.Time) time.Time {

@@ -150,13 +150,7 @@ func (p Pinned) Message(ctx context.Context, in *MessageInput) (Decision, error)
 	return p.ask(ctx, stageMessage, in)
 }
 
-func (in *SenderInput) common() *SenderInput { return in }
-
-func (in *SenderInput) stamp() {
-	if in.Time == 0 {
-		in.Time = time.Now().UnixNano()
-	}
-}
+func (in *SenderInput) stamp() { stamp(&in.Time) }
 
 // ask evaluates one stage. A stage without rules accepts at no cost.
 func (p Pinned) ask(ctx context.Context, stage int, in input) (Decision, error) {

@@ -52,12 +52,7 @@ func readInput(pkg string, document []byte) (string, input, error) {
 		return readInput(pkg, inner)
 	}
 	if pkg == "" {
-		pkg = PackageSender
-		if top["message"] != nil {
-			pkg = PackageMessage
-		} else if top["recipient"] != nil {
-			pkg = PackageRecipient
-		}
+		pkg = stageFor(top)
 	}
 	i := stageOf(pkg)
 	if i < 0 {
@@ -72,11 +67,28 @@ func readInput(pkg string, document []byte) (string, input, error) {
 	return pkg, in, nil
 }
 
+// stageFor tells the stage from the fields that its input has.
+func stageFor(top map[string]json.RawMessage) string {
+	arrives := top["auth"] != nil || top["dnsbl"] != nil || top["spam"] != nil
+	switch message, recipient := top["message"] != nil, top["recipient"] != nil; {
+	case arrives && message:
+		return PackageInboundMessage
+	case arrives && recipient:
+		return PackageInboundRecipient
+	case arrives:
+		return PackageInboundConnect
+	case message:
+		return PackageMessage
+	case recipient:
+		return PackageRecipient
+	}
+	return PackageSender
+}
+
 // EvalFile asks the policies at path (empty: the defaults) about an input in
-// JSON, read strictly. Without pkg
-// the stage is told from what is there: message, recipient, or neither; the
-// document may also be {"package": …, "input": …}. The answer is explained rule by
-// rule.
+// JSON, read strictly. Without pkg the stage is told from what is there: message,
+// recipient, or neither, and auth, dnsbl or spam where mail arrives; the document
+// may also be {"package": …, "input": …}. The answer is explained rule by rule.
 func EvalFile(ctx context.Context, path string, defaults fs.FS, pkg string, r io.Reader) (*Explanation, error) {
 	document, err := io.ReadAll(io.LimitReader(r, maxData+1))
 	if err != nil {
@@ -118,7 +130,7 @@ func (s *set) explain(ctx context.Context, pkg string, in input) (*Explanation, 
 	if p == nil {
 		return &Explanation{Package: pkg, Decision: Decision{Digest: s.digest}}, nil
 	}
-	in.common().stamp()
+	in.stamp()
 	t := &ruleTracer{rules: map[place]*RuleTrace{}}
 	for _, file := range sortedKeys(p.compiler.Modules) {
 		for _, r := range s.modules[file].Rules {

@@ -267,6 +267,17 @@ func (r *record) methods(field string) []mail.Method {
 	return list
 }
 
+// maxPoints bounds the points that one rule may give or take.
+const maxPoints = 1_000_000
+
+func (r *record) score(name string) ScorePoints {
+	p := ScorePoints{Rule: name, Name: r.line("name"), Points: r.number("points", 0)}
+	if math.Abs(p.Points) > maxPoints {
+		r.fail("points", fmt.Sprintf("must be between %d and %d", -maxPoints, maxPoints))
+	}
+	return p
+}
+
 // edit reads a rewrite. What makes the message itself, says who it is from or
 // how it travelled is not a policy's to change.
 func (r *record) edit() mail.Edit {

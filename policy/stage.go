@@ -7,14 +7,19 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// The packages that are asked, one a stage.
+// The packages that are asked, one a stage: those of a submission, and those of
+// mail that arrives.
 const (
 	PackageSender    = "behalf.submission.sender"    // at MAIL
 	PackageRecipient = "behalf.submission.recipient" // at each RCPT
 	PackageMessage   = "behalf.submission.message"   // after DATA
+
+	PackageInboundConnect   = "behalf.inbound.connect"   // after EHLO
+	PackageInboundRecipient = "behalf.inbound.recipient" // at each RCPT
+	PackageInboundMessage   = "behalf.inbound.message"   // after DATA
 )
 
-// stage is one moment of a submission at which policy is asked.
+// stage is one moment at which policy is asked.
 type stage struct {
 	name  string       // the package
 	input func() input // an empty input of the stage's type
@@ -24,13 +29,17 @@ type stage struct {
 type input interface {
 	// term builds the value that Rego sees, with at least the fields of f.
 	term(f fields) *ast.Term
-	common() *SenderInput
+	// stamp fills in a time that is missing.
+	stamp()
 }
 
 const (
 	stageSender = iota
 	stageRecipient
 	stageMessage
+	stageInboundConnect
+	stageInboundRecipient
+	stageInboundMessage
 	stageCount
 )
 
@@ -40,6 +49,9 @@ func stages() [stageCount]stage {
 		{PackageSender, func() input { return new(SenderInput) }},
 		{PackageRecipient, func() input { return new(RecipientInput) }},
 		{PackageMessage, func() input { return new(MessageInput) }},
+		{PackageInboundConnect, func() input { return new(InboundConnectInput) }},
+		{PackageInboundRecipient, func() input { return new(InboundRecipientInput) }},
+		{PackageInboundMessage, func() input { return new(InboundMessageInput) }},
 	}
 }
 
@@ -57,6 +69,9 @@ func stageOf(pkg string) int {
 	all := stages()
 	return slices.IndexFunc(all[:], func(s stage) bool { return s.name == pkg })
 }
+
+// inbound reports whether a stage's package is about mail that arrives.
+func inbound(pkg string) bool { return strings.HasPrefix(pkg, "behalf.inbound.") }
 
 // reserved reports whether only a stage may have this package name.
 func reserved(pkg string) bool {

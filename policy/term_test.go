@@ -36,6 +36,8 @@ func fill(v reflect.Value) {
 		v.SetString("text " + v.Type().String())
 	case reflect.Bool:
 		v.SetBool(true)
+	case reflect.Float64:
+		v.SetFloat(-2.5)
 	case reflect.Uint32:
 		v.SetUint(1 << 31)
 	default:
@@ -65,9 +67,32 @@ func TestTermIsJSON(t *testing.T) {
 	}
 }
 
+// commonOf is what all stages of a submission have.
+func commonOf(in input) *SenderInput {
+	switch in := in.(type) {
+	case *RecipientInput:
+		return &in.SenderInput
+	case *MessageInput:
+		return &in.SenderInput
+	}
+	return in.(*SenderInput)
+}
+
 // empty has no nil pointer and no nil list, as JSON would tell them apart.
 func empty(in input) input {
-	c := in.common()
+	switch in := in.(type) {
+	case *InboundConnectInput:
+		in.Session, in.DNSBL = new(Session), []Listing{}
+		return in
+	case *InboundRecipientInput:
+		in.Session, in.DNSBL = new(Session), []Listing{}
+		return in
+	case *InboundMessageInput:
+		in.Session, in.DNSBL, in.Recipients, in.Auth.DKIM, in.Spam.Symbols = new(Session), []Listing{}, []InboundRecipient{}, []DKIM{}, []Symbol{}
+		in.Message.Headers, in.Message.Attachments, in.Message.URLHosts = [][2]string{}, []Attachment{}, []string{}
+		return in
+	}
+	c := commonOf(in)
 	c.Session, c.Tenant, c.Credential, c.Usage = new(Session), &Tenant{Labels: map[string]string{}, Methods: []mail.Method{}}, new(Credential), new(Usage)
 	if m, ok := in.(*MessageInput); ok {
 		m.Identity.Methods, m.Candidates = []mail.Method{}, []Candidate{}
