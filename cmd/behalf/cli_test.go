@@ -394,7 +394,7 @@ func queued(t testing.TB, out string) string {
 // delivered waits until a message has been delivered.
 func (d *desk) delivered(id string) {
 	d.t.Helper()
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if strings.Contains(d.ok("message", "show", id, "-o", "jsonl"), `"state":"delivered"`) {
 			return
 		}

@@ -201,7 +201,7 @@ func TestPowerCuts(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- f.Run(ctx) }()
 	tell(t, sp, 1)
-	for deadline := time.Now().Add(10 * time.Second); f.Lag() != 0 && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(time.Minute); f.Lag() != 0 && time.Now().Before(deadline); {
 		time.Sleep(time.Millisecond)
 	}
 	cancel()

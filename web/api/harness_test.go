@@ -307,7 +307,7 @@ func (w *world) send(key, customer string, more map[string]any) mail.ID {
 func (w *world) state(id mail.ID, want mail.State) {
 	w.t.Helper()
 	var got mail.State
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
 		m := into[api.Message](w.t, w.get(adminKey, "/v1/messages/"+id.String()).want(w.t, 200))
 		if got = m.Recipients[0].State; got == want {
 			return

@@ -391,7 +391,7 @@ func TestEvents(t *testing.T) {
 	w := newWorld(t)
 	w.customer("acme")
 	first := w.send("acme-secret", "acme", nil)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	open := func(last string) (*bufio.Scanner, *http.Response) {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.server.URL+"/v1/events?tenant=acme", nil)

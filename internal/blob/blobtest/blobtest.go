@@ -10,13 +10,15 @@ import (
 	"math/rand/v2"
 	"sync"
 	"testing"
+	"time"
 
 	"behalf/internal/blob"
 )
 
 // Run tests a store. open gives an empty one that the test need not close, and
-// that may drop what nobody owns after a fifth of a second.
-func Run(t *testing.T, open func(t *testing.T) blob.Store) {
+// that drops what nobody owns after safe, or never if that is 0. It should be
+// seconds: on a busy machine that is how long a body may wait for its owner.
+func Run(t *testing.T, safe time.Duration, open func(t *testing.T) blob.Store) {
 	for _, test := range []struct {
 		name string
 		run  func(*testing.T, blob.Store)
@@ -28,8 +30,8 @@ func Run(t *testing.T, open func(t *testing.T) blob.Store) {
 		{"a source that fails", badSources},
 		{"a context that ended", ended},
 		{"many at once", many},
-		{"reclaim keeps what lives", reclaims},
-		{"an error of the owner ends reclaim", reclaimError},
+		{"reclaim keeps what lives", func(t *testing.T, s blob.Store) { reclaims(t, s, safe) }},
+		{"an error of the owner ends reclaim", func(t *testing.T, s blob.Store) { reclaimError(t, s, safe) }},
 		{"close", closes},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -61,7 +61,8 @@ func (o *Owners) Move(owner blob.Owner, from, to blob.Ref) (bool, error) {
 	return true, nil
 }
 
-func reclaims(t *testing.T, s blob.Store) {
+func reclaims(t *testing.T, s blob.Store, safe time.Duration) {
+	t.Parallel()
 	var owners Owners
 	const n, size = 600, 3000
 	for i := range n {
@@ -96,7 +97,7 @@ func reclaims(t *testing.T, s blob.Store) {
 	}
 	side.Wait()
 	for range 10 {
-		time.Sleep(50 * time.Millisecond)
+		time.Sleep(safe / 8)
 		if err := s.Reclaim(bg, owners.Alive, owners.Move); err != nil {
 			t.Error(err)
 		}
@@ -113,14 +114,15 @@ func reclaims(t *testing.T, s blob.Store) {
 	check(t, s, n, large, ref)
 }
 
-func reclaimError(t *testing.T, s blob.Store) {
+func reclaimError(t *testing.T, s blob.Store, safe time.Duration) {
+	t.Parallel()
 	fault := errors.New("the store is down")
 	var owners Owners
 	for i := range 100 {
 		owners.Set(OwnerOf(i), put(t, s, i, 3000))
 	}
 	alive := func(blob.Owner, blob.Ref) (bool, error) { return false, fault }
-	time.Sleep(250 * time.Millisecond)
+	time.Sleep(safe * 5 / 4)
 	for range 5 {
 		if err := s.Reclaim(bg, alive, owners.Move); err != nil && !errors.Is(err, fault) {
 			t.Errorf("reclaim gives %v", err)

@@ -9,7 +9,7 @@ import (
 )
 
 // hasty are options under which Reclaim has much to do.
-var hasty = Options{SegmentSize: 64 << 10, SafeAge: 200 * time.Millisecond, Grace: time.Millisecond}
+var hasty = Options{SegmentSize: 64 << 10, SafeAge: 2 * time.Second, Grace: time.Millisecond}
 
 func open(t testing.TB, dir string, o Options) *Store {
 	t.Helper()
@@ -24,7 +24,7 @@ func open(t testing.TB, dir string, o Options) *Store {
 func TestConformance(t *testing.T) {
 	for name, o := range map[string]Options{"as in production": {}, "hasty": hasty} {
 		t.Run(name, func(t *testing.T) {
-			blobtest.Run(t, func(t *testing.T) blob.Store { return open(t, t.TempDir(), o) })
+			blobtest.Run(t, o.SafeAge, func(t *testing.T) blob.Store { return open(t, t.TempDir(), o) })
 		})
 	}
 }

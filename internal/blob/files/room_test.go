@@ -67,8 +67,11 @@ func TestKilled(t *testing.T) {
 		if err := child.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.AfterFunc(150*time.Millisecond+time.Duration(rand.IntN(300))*time.Millisecond, func() { _ = child.Process.Kill() })
+		var kill *time.Timer // once it has begun to acknowledge, however long that takes
 		for lines := bufio.NewScanner(out); lines.Scan(); {
+			if kill == nil {
+				kill = time.AfterFunc(time.Duration(rand.IntN(400))*time.Millisecond, func() { _ = child.Process.Kill() })
+			}
 			var n int
 			var ref blob.Ref
 			if _, err := fmt.Sscan(lines.Text(), &n, &ref.Segment, &ref.Offset, &ref.Size); err != nil {
@@ -179,8 +182,7 @@ func TestSparseSegmentsAreEmptied(t *testing.T) {
 // What nobody came to own goes, but not while its commit may be under way.
 func TestOrphans(t *testing.T) {
 	dir := t.TempDir()
-	o := Options{SegmentSize: 10_000, SafeAge: 300 * time.Millisecond}
-	s := open(t, dir, o)
+	s := open(t, dir, Options{SegmentSize: 10_000, SafeAge: time.Hour})
 	for n := range 20 {
 		put(t, s, n, 5000)
 	}
@@ -199,7 +201,7 @@ func TestOrphans(t *testing.T) {
 	if size := room(t, s.segmentDir()); size < 100_000 {
 		t.Errorf("bodies whose commit may be under way are gone: %d octets left", size)
 	}
-	time.Sleep(o.SafeAge + 10*time.Millisecond)
+	s.opts.SafeAge = time.Nanosecond
 	scan()
 	if _, err := s.Open(bg, blobtest.OwnerOf(50), large); !errors.Is(err, blob.ErrCorrupt) {
 		t.Errorf("a large body that nobody owns is still there: %v", err)

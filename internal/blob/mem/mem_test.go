@@ -9,5 +9,5 @@ import (
 )
 
 func TestConformance(t *testing.T) {
-	blobtest.Run(t, func(*testing.T) blob.Store { return mem.New() })
+	blobtest.Run(t, 0, func(*testing.T) blob.Store { return mem.New() })
 }
