@@ -134,7 +134,7 @@ func (t *Ticket) Done(id mail.ID, passed, held int64) {
 			}
 			return
 		}
-		if r != nil {
+		if r != nil && t.kind != known {
 			r.Held++
 		}
 		p.hold(t, id, held)

@@ -15,7 +15,9 @@ type Likeness uint64
 const alikeBits = 12
 
 // Alike tells whether two texts are the same but for a few words.
-func (l Likeness) Alike(m Likeness) bool { return bits.OnesCount64(uint64(l^m)) <= alikeBits }
+func (l Likeness) Alike(m Likeness) bool { return l.distance(m) <= alikeBits }
+
+func (l Likeness) distance(m Likeness) int { return bits.OnesCount64(uint64(l ^ m)) }
 
 // thin is the number of features below which only equal texts are alike.
 const thin = 8
@@ -33,8 +35,8 @@ func LikenessOf(subject string, text []byte) Likeness {
 	return s.sum() | 1
 }
 
-// sketch adds up the bits of features. A lane holds eight counters of a byte,
-// emptied into totals before one runs over.
+// sketch adds up the bits of features. A lane holds the counters, a byte each, of
+// every eighth bit; it is emptied into totals before one runs over.
 type sketch struct {
 	lanes  [8]uint64
 	filled int
@@ -123,10 +125,9 @@ func (s *sketch) add(word uint64) {
 }
 
 func (s *sketch) feature(h uint64) {
-	const ones, bit = 0x0101010101010101, 0x8040201008040201
+	const ones = 0x0101010101010101
 	for i := range s.lanes {
-		x := (h >> (8 * i) & 0xff) * ones & bit
-		s.lanes[i] += (x + 0x7f*ones) >> 7 & ones
+		s.lanes[i] += h >> i & ones
 	}
 	s.n++
 	if s.filled++; s.filled == 255 {
@@ -137,7 +138,7 @@ func (s *sketch) feature(h uint64) {
 func (s *sketch) empty() {
 	for i, lane := range s.lanes {
 		for k := range 8 {
-			s.totals[8*i+k] += int32(lane >> (8 * k) & 0xff)
+			s.totals[8*k+i] += int32(lane >> (8 * k) & 0xff)
 		}
 		s.lanes[i] = 0
 	}

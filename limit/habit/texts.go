@@ -35,7 +35,7 @@ type recent struct {
 	Hour   uint32   `cbor:"2,keyasint"`           // of the last message
 	Seen   uint32   `cbor:"3,keyasint,omitempty"` // messages, since there was none for a day
 	Passed uint32   `cbor:"4,keyasint,omitempty"` // today
-	Held   uint32   `cbor:"5,keyasint,omitempty"` // and not released
+	Held   uint32   `cbor:"5,keyasint,omitempty"` // while it was not known, and not released
 }
 
 // blamed tells whether mail of this text is held and nobody has said that it is
@@ -57,25 +57,31 @@ func (t *texts) note(l Likeness, hour uint32) (k kind, r *recent) {
 	}
 	r.Hour = hour
 	r.Seen++
+	if r.blamed() {
+		return mass, r
+	}
 	for i := range t.Known {
 		if e := &t.Known[i]; e.Days >= knownAfter && e.Like.Alike(l) {
 			return known, r
 		}
 	}
-	if r.Seen > massAfter || r.blamed() {
+	if r.Seen > massAfter {
 		return mass, r
 	}
 	return single, r
 }
 
-// find is the recent text that is like l, nil if there is none.
-func (t *texts) find(l Likeness) *recent {
+// find is the recent text that is most like l, nil if none is alike.
+func (t *texts) find(l Likeness) (found *recent) {
+	least := alikeBits + 1
 	for i := range t.Recent {
-		if r := &t.Recent[i]; r.Like != 0 && r.Like.Alike(l) {
-			return r
+		if r := &t.Recent[i]; r.Like != 0 {
+			if n := r.Like.distance(l); n < least {
+				found, least = r, n
+			}
 		}
 	}
-	return nil
+	return found
 }
 
 // recent finds the text or makes room for it: the oldest goes, and one that is
@@ -103,11 +109,22 @@ func (r *recent) before(o *recent) bool {
 func (t *texts) learn(day uint16) {
 	for i := range t.Recent {
 		r := &t.Recent[i]
-		if r.Like != 0 && !r.blamed() && (r.Passed >= learntAfter || r.Passed > 0 && t.learnt(r.Like) != nil) {
+		if r.Like != 0 && !t.nearBlamed(r.Like) && (r.Passed >= learntAfter || r.Passed > 0 && t.learnt(r.Like) != nil) {
 			t.teach(r.Like, day, 1)
 		}
 		r.Passed = 0
 	}
+}
+
+// nearBlamed tells whether a text resembles one that is blamed, be it less than
+// texts that count as alike: what is left of an attack teaches nothing.
+func (t *texts) nearBlamed(l Likeness) bool {
+	for i := range t.Recent {
+		if r := &t.Recent[i]; r.blamed() && r.Like.distance(l) <= alikeBits+8 {
+			return true
+		}
+	}
+	return false
 }
 
 func (t *texts) learnt(l Likeness) *text {
