@@ -12,6 +12,8 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
+
+	"behalf/policy/plan"
 )
 
 // Problem is one thing wrong with a policy set. Line is 0 when no line can be
@@ -92,6 +94,7 @@ type set struct {
 	// documents is the data, beside the store.
 	documents documents
 	needs     Needs
+	unplanned []error // why stages run on OPA's evaluator; empty as a rule
 }
 
 // ruleName identifies what a result object says of itself.
@@ -102,7 +105,8 @@ type program struct {
 	stage    int
 	compiler *ast.Compiler
 	query    ast.Body
-	results  []string // names of the result sets, in the order the query gives them
+	plan     *plan.Program // nil: OPA's planner cannot plan it
+	results  []string      // names of the result sets, in the order the query gives them
 	fields   fields
 }
 
@@ -122,7 +126,7 @@ func compile(src *source) (*set, Problems) {
 		return nil, Problems{{Message: "the data files: " + err.Error()}}
 	}
 	s := &set{source: src, digest: src.digest(), loaded: time.Now(), modules: modules, files: ruleFiles(modules),
-		documents: documents{object.(ast.Object)},
+		documents: documents{object.(ast.Object), ast.NewTerm(object)},
 		store:     inmem.NewFromASTObject(object.(ast.Object).Copy())}
 	seen := map[string]bool{}
 	for i := range s.stages {
@@ -221,6 +225,14 @@ func (s *set) compileStage(i int, data map[string]any) (*program, map[string]boo
 	}
 	if err := p.prepare(name); err != nil {
 		return nil, used, problemsOf("", fmt.Errorf("preparing the query of %s: %w", name, err))
+	}
+	entries := make([]string, len(p.results))
+	for i, r := range p.results {
+		entries[i] = strings.ReplaceAll(name, ".", "/") + "/" + r
+	}
+	var err error
+	if p.plan, err = plan.Load(context.Background(), modules, entries, capabilities()); err != nil {
+		s.unplanned = append(s.unplanned, fmt.Errorf("%s: %w", name, err))
 	}
 	return p, used, nil
 }

@@ -167,10 +167,9 @@ func (p Pinned) ask(ctx context.Context, stage int, in input) (Decision, error) 
 		return Decision{}, fmt.Errorf("policy %s: waiting for a turn: %w", stages()[stage].name, ctx.Err())
 	}
 	start := time.Now()
-	term := in.term(program.fields)
-	d, err := program.evaluate(ctx, p.s, e.o.Deadline, term, nil)
+	d, err := program.decide(ctx, p.s, e.o.Deadline, in)
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-		d, err = program.evaluate(ctx, p.s, 4*e.o.Deadline, term, nil)
+		d, err = program.decide(ctx, p.s, 4*e.o.Deadline, in)
 	}
 	lane.metrics.took(stage, time.Since(start))
 	if err != nil {

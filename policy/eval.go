@@ -2,6 +2,7 @@ package policy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"time"
@@ -10,10 +11,44 @@ import (
 	opametrics "github.com/open-policy-agent/opa/v1/metrics"
 	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/topdown"
+
+	"behalf/policy/plan"
 )
 
-// evaluate runs one stage's query over its input and reads the answer. Nothing
-// but a clean answer gives a nil error. The tracer may be nil.
+// decide asks one stage about its input. It runs the stage's plan; OPA's own
+// evaluator has the word where there is no plan, and where the plan came upon a
+// fault, because OPA may not have looked there.
+func (p *program) decide(ctx context.Context, s *set, deadline time.Duration, in input) (Decision, error) {
+	if p.plan == nil {
+		return p.evaluate(ctx, s, deadline, in.term(p.fields), nil)
+	}
+	var buf [16]*ast.Term
+	sets := buf[:len(p.results)]
+	pkg := stages()[p.stage].name
+	err := p.plan.Eval(ctx, plan.Question{Input: view(in, p.fields), Data: s.documents.term, Deadline: deadline}, sets)
+	var fault *plan.Fault
+	switch {
+	case errors.As(err, &fault):
+		return p.evaluate(ctx, s, deadline, in.term(p.fields), nil)
+	case err != nil:
+		return Decision{}, fmt.Errorf("policy %s: %w", pkg, err)
+	}
+	d, err := p.decode(pkg, s, sets)
+	if err != nil {
+		return Decision{}, fmt.Errorf("policy %s: %w", pkg, err)
+	}
+	return d, nil
+}
+
+// warnUnplanned says which stages of a set run without a plan.
+func (e *Engine) warnUnplanned(s *set) {
+	for _, why := range s.unplanned {
+		e.log.Warn("a policy stage cannot be planned: it runs on OPA's evaluator, slower and bounded by the deadline alone", "reason", why)
+	}
+}
+
+// evaluate runs one stage's query on OPA's evaluator and reads the answer.
+// Nothing but a clean answer gives a nil error. The tracer may be nil.
 func (p *program) evaluate(ctx context.Context, s *set, deadline time.Duration, in *ast.Term, tracer topdown.QueryTracer) (d Decision, err error) {
 	pkg := stages()[p.stage].name
 	defer func() {
@@ -51,24 +86,43 @@ func (p *program) evaluate(ctx context.Context, s *set, deadline time.Duration, 
 	case err != nil:
 		return Decision{}, fmt.Errorf("policy %s: %w", pkg, err)
 	}
-	if d, err = p.decode(pkg, s, answer); err != nil {
+	sets, err := split(answer)
+	if err == nil {
+		d, err = p.decode(pkg, s, sets)
+	}
+	if err != nil {
 		return Decision{}, fmt.Errorf("policy %s: %w", pkg, err)
 	}
 	return d, nil
 }
 
-// decode reads the answer: one set for each name in p.results.
-func (p *program) decode(pkg string, s *set, answer *ast.Term) (Decision, error) {
+// split gives what is in the list that the query gives.
+func split(answer *ast.Term) ([]*ast.Term, error) {
 	if answer == nil {
-		return Decision{}, fmt.Errorf("the query gave no answer")
+		return nil, errors.New("the query gave no answer")
 	}
-	sets, ok := answer.Value.(*ast.Array)
-	if !ok || sets.Len() != len(p.results) {
-		return Decision{}, fmt.Errorf("the query gave %s", ast.ValueName(answer.Value))
+	list, ok := answer.Value.(*ast.Array)
+	if !ok {
+		return nil, fmt.Errorf("the query gave %s", ast.ValueName(answer.Value))
+	}
+	sets := make([]*ast.Term, list.Len())
+	for i := range sets {
+		sets[i] = list.Elem(i)
+	}
+	return sets, nil
+}
+
+// decode reads the answer: one set for each name in p.results.
+func (p *program) decode(pkg string, s *set, sets []*ast.Term) (Decision, error) {
+	if len(sets) != len(p.results) {
+		return Decision{}, fmt.Errorf("the query gave %d sets", len(sets))
 	}
 	found := 0
 	for i, name := range p.results {
-		results, ok := sets.Elem(i).Value.(ast.Set)
+		if sets[i] == nil {
+			return Decision{}, fmt.Errorf("%s is undefined", name)
+		}
+		results, ok := sets[i].Value.(ast.Set)
 		if !ok {
 			return Decision{}, fmt.Errorf("%s is not a set", name)
 		}
@@ -80,7 +134,7 @@ func (p *program) decode(pkg string, s *set, answer *ast.Term) (Decision, error)
 	d := draft{pkg: pkg, files: s.files}
 	d.d.Digest = s.digest
 	for i, name := range p.results {
-		if err := sets.Elem(i).Value.(ast.Set).Iter(func(t *ast.Term) error { return d.add(name, t) }); err != nil {
+		if err := sets[i].Value.(ast.Set).Iter(func(t *ast.Term) error { return d.add(name, t) }); err != nil {
 			return Decision{}, err
 		}
 	}
@@ -89,7 +143,10 @@ func (p *program) decode(pkg string, s *set, answer *ast.Term) (Decision, error)
 
 // documents answers look-ups in the data files from terms built once, where OPA
 // would fill a cache at each evaluation.
-type documents struct{ data ast.Object }
+type documents struct {
+	data ast.Object
+	term *ast.Term // the same
+}
 
 // Get gives the value at ref, nil when there is none.
 func (d documents) Get(ref ast.Ref) ast.Value {

@@ -142,6 +142,7 @@ func (e *Engine) activate(s *set, was *source, by string) error {
 		e.log.Error("the policies in force could not be kept; a restart will not tell what changed", "error", err)
 	}
 	e.putInForce(s, a)
+	e.warnUnplanned(s)
 	e.log.Info("policies loaded", "digest", s.digest, "files", a.Files, "default", a.Default, "by", by, "changes", a.Changes.String())
 	return nil
 }

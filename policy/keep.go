@@ -107,6 +107,7 @@ func (e *Engine) resume(s *set) {
 	e.history = history
 	e.mu.Unlock()
 	e.putInForce(s, a)
+	e.warnUnplanned(s)
 	e.log.Info("policies loaded as they were", "digest", s.digest, "files", a.Files, "since", a.At)
 }
 

@@ -197,6 +197,11 @@ func once(c *atomic.Pointer[ast.Term], build func() *ast.Term) *ast.Term {
 	return t
 }
 
+// view is the input as a plan sees it.
+func view(in input, f fields) *ast.Term {
+	return in.term(f)
+}
+
 func (in *SenderInput) term(f fields) *ast.Term {
 	var buf [7]pair
 	return ast.ObjectTerm(in.append(buf[:0], f)...)

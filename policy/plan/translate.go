@@ -1,0 +1,214 @@
+package plan
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/ir"
+)
+
+// translator turns OPA's plan into a Program.
+type translator struct {
+	policy   *ir.Policy
+	p        *Program
+	strings  []int32 // constant of each string of the plan; 0: not built yet
+	numbers  map[string]int32
+	builtins map[string]*builtin
+	byName   map[string]*function
+	fn       *function
+	facts    *facts // of the function being translated
+}
+
+const (
+	constTrue  = -1
+	constFalse = -2
+	constNull  = -3
+)
+
+func translate(policy *ir.Policy, entrypoints []string) (*Program, error) {
+	t := &translator{
+		policy:   policy,
+		p:        &Program{dynamic: map[string]*function{}},
+		strings:  make([]int32, len(policy.Static.Strings)),
+		numbers:  map[string]int32{},
+		builtins: map[string]*builtin{},
+		byName:   map[string]*function{},
+	}
+	t.p.consts = []*ast.Term{ast.InternedTerm(true), ast.InternedTerm(false), ast.InternedNullTerm}
+	for _, f := range policy.Funcs.Funcs {
+		fn := &function{name: f.Name, index: len(t.p.functions), pure: len(f.Params) == 2}
+		for _, l := range f.Params {
+			fn.params = append(fn.params, int32(l))
+		}
+		t.p.functions = append(t.p.functions, fn)
+		t.byName[f.Name] = fn
+		if len(f.Path) > 0 && fn.pure {
+			t.p.dynamic[strings.Join(f.Path, "\x00")] = fn
+		}
+	}
+	for i, f := range policy.Funcs.Funcs {
+		if err := t.function(t.p.functions[i], f.Blocks, f.Return); err != nil {
+			return nil, fmt.Errorf("%s: %w", f.Name, err)
+		}
+	}
+	plans := map[string]*ir.Plan{}
+	for _, plan := range policy.Plans.Plans {
+		plans[plan.Name] = plan
+	}
+	for i, name := range entrypoints {
+		plan := plans[name]
+		if plan == nil {
+			return nil, fmt.Errorf("the plan lacks %s", name)
+		}
+		t.p.entries = append(t.p.entries, function{name: name, params: []int32{int32(ir.Input), int32(ir.Data)}})
+		fn := &t.p.entries[i]
+		if err := t.function(fn, plan.Blocks, -1); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		if err := answers(fn.body, int32(i)); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return t.p, nil
+}
+
+func (t *translator) function(fn *function, blocks []*ir.Block, result ir.Local) error {
+	t.fn, t.facts = fn, examine(t, blocks, result)
+	for _, l := range fn.params {
+		t.variable(ir.Local(l))
+	}
+	var err error
+	fn.body, err = t.blocks(blocks)
+	return err
+}
+
+// answers turns the making of a result object at the end of an entry point into
+// the answer itself.
+func answers(blocks []block, entry int32) error {
+	for i := range blocks {
+		b := blocks[i]
+		n := len(b)
+		if n == 0 || b[n-1].op != opResult {
+			for j := range b {
+				if err := answers(b[j].blocks, entry); err != nil {
+					return err
+				}
+			}
+			continue
+		}
+		if n < 3 || b[n-2].op != opInsert || b[n-3].op != opMakeObject || b[n-2].t != b[n-1].a || b[n-3].t != b[n-1].a {
+			return fmt.Errorf("an entry point does not end in an answer: %w", errCannot)
+		}
+		blocks[i] = append(b[:n-3:n-3], stmt{op: opResult, t: entry, a: b[n-2].b})
+	}
+	return nil
+}
+
+func (t *translator) blocks(list []*ir.Block) ([]block, error) {
+	all := make([]block, len(list))
+	for i, b := range list {
+		var err error
+		if all[i], err = t.block(b); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+func (t *translator) block(b *ir.Block) (block, error) {
+	all := make(block, 0, len(b.Stmts))
+	for _, s := range b.Stmts {
+		if t.facts.dropped[s] {
+			continue
+		}
+		one, err := t.stmt(s)
+		if err != nil {
+			return nil, err
+		}
+		if l := s.GetLocation(); l != nil && needsPlace(one.op) {
+			one.at = t.place(l)
+		}
+		if t.facts.ends[s] {
+			one = stmt{op: opReturn, a: one.a}
+		}
+		one.strange = t.facts.owns
+		all = append(all, one)
+	}
+	return all, nil
+}
+
+func needsPlace(o op) bool {
+	switch o {
+	case opBuiltin, opAssignOnce, opInsertOnce, opMerge, opAdd, opInsert:
+		return true
+	}
+	return false
+}
+
+func (t *translator) place(l *ir.Location) *ast.Location {
+	file := ""
+	if l.File >= 0 && l.File < len(t.policy.Static.Files) {
+		file = t.policy.Static.Files[l.File].Value
+	}
+	return &ast.Location{File: file, Row: l.Row, Col: l.Col}
+}
+
+// variable notes that the function has the variable.
+func (t *translator) variable(l ir.Local) int32 {
+	t.fn.vars = max(t.fn.vars, int(l)+1)
+	return int32(l)
+}
+
+func (t *translator) operand(o ir.Operand) int32 {
+	switch v := o.Value.(type) {
+	case ir.Bool:
+		if v {
+			return constTrue
+		}
+		return constFalse
+	case ir.StringIndex:
+		return t.str(int(v))
+	case ir.Local:
+		return t.variable(v)
+	case *ir.Bool:
+		return t.operand(ir.Operand{Value: *v})
+	case *ir.StringIndex:
+		return t.operand(ir.Operand{Value: *v})
+	case *ir.Local:
+		return t.operand(ir.Operand{Value: *v})
+	}
+	panic(fmt.Sprintf("an operand of type %T", o.Value))
+}
+
+func (t *translator) operands(list []ir.Operand) []int32 {
+	all := make([]int32, len(list))
+	for i, o := range list {
+		all[i] = t.operand(o)
+	}
+	return all
+}
+
+func (t *translator) constant(term *ast.Term) int32 {
+	t.p.consts = append(t.p.consts, term)
+	return -int32(len(t.p.consts))
+}
+
+func (t *translator) str(i int) int32 {
+	if t.strings[i] == 0 {
+		t.strings[i] = t.constant(ast.StringTerm(t.policy.Static.Strings[i].Value))
+	}
+	return t.strings[i]
+}
+
+func (t *translator) number(text string) int32 {
+	if i, ok := t.numbers[text]; ok {
+		return i
+	}
+	t.numbers[text] = t.constant(ast.NumberTerm(json.Number(text)))
+	return t.numbers[text]
+}
+
+// term is the constant that an operand names.
+func (t *translator) term(o int32) *ast.Term { return t.p.consts[-o-1] }
