@@ -73,6 +73,7 @@ func Mount(r chi.Router, p Parts, version string) {
 	a.suppressions(h)
 	a.policies(h)
 	a.stats(h)
+	a.limits(h)
 	describeProblems(h.OpenAPI())
 	r.Get("/docs", docs(h))
 }

@@ -98,10 +98,12 @@ func message(more string) string {
 
 // attempts has every operation of the API. One without a case fails the test.
 var attempts = map[string][]attempt{
-	"GET /v1/tenants":            lists("/v1/tenants"),
-	"GET /v1/tenants/{name}":     {{path: "/v1/tenants/{tenant}"}, {path: "/v1/tenants/{tenant}?tenant=acme"}},
-	"DELETE /v1/tenants/{name}":  {{path: "/v1/tenants/{tenant}"}, {path: "/v1/tenants/{tenant}?tenant=acme"}},
-	"POST /v1/tenants":           {{path: "/v1/tenants", body: `{"name":"{tenant}"}`}, {path: "/v1/tenants", body: `{"name":"{tenant}","suspended":{"reason":"x"}}`}},
+	"GET /v1/tenants":           lists("/v1/tenants"),
+	"GET /v1/tenants/{name}":    {{path: "/v1/tenants/{tenant}"}, {path: "/v1/tenants/{tenant}?tenant=acme"}},
+	"DELETE /v1/tenants/{name}": {{path: "/v1/tenants/{tenant}"}, {path: "/v1/tenants/{tenant}?tenant=acme"}},
+	"POST /v1/tenants":          {{path: "/v1/tenants", body: `{"name":"{tenant}"}`}, {path: "/v1/tenants", body: `{"name":"{tenant}","suspended":{"reason":"x"}}`}},
+	"GET /v1/tenants/{name}/limits": {{path: "/v1/tenants/{tenant}/limits"}, {path: "/v1/tenants/{tenant}/limits?tenant=acme"},
+		{path: "/v1/tenants/acme/limits", header: map[string]string{"Behalf-Tenant": "{tenant}"}, harmless: true}},
 	"GET /v1/credentials":        lists("/v1/credentials"),
 	"GET /v1/credentials/{name}": append(resource("/v1/credentials/", "only-{tenant}"), attempt{path: "/v1/credentials/platform%2Fall"}),
 	"DELETE /v1/credentials/{name}": append(resource("/v1/credentials/", "only-{tenant}"),

@@ -120,14 +120,19 @@ func (a *API) submission(r chi.Router, h huma.API) {
 			query("to", "message/rfc822: recipients; may be repeated."),
 		},
 		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/json": {Schema: draft}, "message/rfc822": {Schema: text}}},
-		Responses:   map[string]*huma.Response{"202": {Description: "Accepted", Content: map[string]*huma.MediaType{"application/json": {Schema: accepted}}}},
+		Responses: map[string]*huma.Response{"202": {Description: "Accepted", Headers: map[string]*huma.Param{
+			"RateLimit-Policy": {Schema: text, Description: "The most pressing limits: quota q, window w in seconds."},
+			"RateLimit":        {Schema: text, Description: "What remains of them, r, and when they are whole again, t seconds."},
+		}, Content: map[string]*huma.MediaType{"application/json": {Schema: accepted}}}},
 	})
 	r.Post("/v1/messages", func(w http.ResponseWriter, r *http.Request) {
 		receipt, err := a.submit(w, r)
 		if err != nil {
+			ofRefusal(w.Header(), err)
 			web.Error(w, r, a.Log, err)
 			return
 		}
+		ofReceipt(w.Header(), receipt.Limits)
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusAccepted)
 		_ = json.NewEncoder(w).Encode(Accepted{receipt.ID, receipt.MessageID, receipt.Repeated, receipt.Refused, receipt.Warnings}) // the client is gone if this fails; the message is not
