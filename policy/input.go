@@ -183,6 +183,8 @@ type Bulk struct {
 type Unusual struct {
 	Score   int64    `json:"score" doc:"sum of the points, 0 to 100"`
 	Reasons []Points `json:"reasons" doc:"what gave points"`
+	// Held counts since nobody has yet said what it was.
+	Held int64 `json:"held" doc:"messages of this credential that are held as unusual"`
 }
 
 // Points are a part of a score.

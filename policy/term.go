@@ -134,6 +134,7 @@ var (
 	keyFromDomain      = ast.StringTerm("from_domain")
 	keyFromName        = ast.StringTerm("from_name")
 	keyHeaders         = ast.StringTerm("headers")
+	keyHeld            = ast.StringTerm("held")
 	keyHelo            = ast.StringTerm("helo")
 	keyHolds           = ast.StringTerm("holds")
 	keyID              = ast.StringTerm("id")
@@ -400,5 +401,5 @@ func (u *Unusual) term() *ast.Term {
 	for i, r := range u.Reasons {
 		list[i] = ast.ObjectTerm(pair{keyName, text(r.Name)}, pair{keyPoints, number(r.Points)}, pair{keyDetail, text(r.Detail)})
 	}
-	return ast.ObjectTerm(pair{keyScore, number(u.Score)}, pair{keyReasons, ast.ArrayTerm(list...)})
+	return ast.ObjectTerm(pair{keyScore, number(u.Score)}, pair{keyReasons, ast.ArrayTerm(list...)}, pair{keyHeld, number(u.Held)})
 }
