@@ -48,6 +48,7 @@ type Engine struct {
 	turns   chan struct{} // one for each evaluation that may run for live traffic
 	aside   chan struct{} // likewise for sets that are tried aside
 	set     atomic.Pointer[set]
+	failed  failures // of live traffic
 
 	hadFolder bool // the folder was there once; New and then Run alone look at it
 
