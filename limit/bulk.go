@@ -95,15 +95,12 @@ func (b *Bulk) Reserve(ctx context.Context, t mail.TenantID, domain string, now 
 	r := &BulkReservation{b: b, now: now, shares: shares}
 	for i := range shares {
 		key := bulkKey{t, shares[i].Family, domain}
-		c, err := b.open(ctx, key, now, shares[i].Recipients)
+		c, err := b.open(ctx, key, now, &shares[i])
 		if err != nil {
 			r.Abort()
 			return nil, fmt.Errorf("reading how much mail from %s %s got: %w", domain, shares[i].Family, err)
 		}
 		r.parts, r.keys = append(r.parts, c), append(r.keys, key)
-		b.mu.Lock()
-		shares[i].Total = c.day(now) + c.pending
-		b.mu.Unlock()
 	}
 	return r, nil
 }
@@ -129,17 +126,18 @@ func (r *BulkReservation) end(accepted bool) {
 	r.parts = nil
 }
 
-// open gives the count of a key with n more pending, so that it stays.
-func (b *Bulk) open(ctx context.Context, key bulkKey, now time.Time, n int64) (*bulkCount, error) {
-	if c := b.known(key, now, n); c != nil {
+// open gives the count of a key, with the share pending there, and fills in its
+// total.
+func (b *Bulk) open(ctx context.Context, key bulkKey, now time.Time, s *BulkShare) (*bulkCount, error) {
+	if c := b.known(key, now, s); c != nil {
 		return c, nil
 	}
 	b.loading.Lock()
 	defer b.loading.Unlock()
-	if c := b.known(key, now, n); c != nil {
+	if c := b.known(key, now, s); c != nil {
 		return c, nil
 	}
-	c := &bulkCount{pending: n, used: hourOf(now)}
+	c := &bulkCount{}
 	err := b.store.View(ctx, func(r kv.Reader) error {
 		row, err := r.Get(key.row())
 		if err == nil {
@@ -156,18 +154,26 @@ func (b *Bulk) open(ctx context.Context, key bulkKey, now time.Time, n int64) (*
 		b.makeRoom()
 	}
 	b.keys[key] = c
+	c.take(now, s)
 	return c, nil
 }
 
-func (b *Bulk) known(key bulkKey, now time.Time, n int64) *bulkCount {
+func (b *Bulk) known(key bulkKey, now time.Time, s *BulkShare) *bulkCount {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	c := b.keys[key]
 	if c != nil {
-		c.pending += n
-		c.used = hourOf(now)
+		c.take(now, s)
 	}
 	return c
+}
+
+// take adds a share to what is pending, in one step with telling its total, so
+// that no two messages are told the same.
+func (c *bulkCount) take(now time.Time, s *BulkShare) {
+	c.pending += s.Recipients
+	c.used = hourOf(now)
+	s.Total = c.day(now) + c.pending
 }
 
 // makeRoom drops, of some keys that the map gives at random, the one that was

@@ -6,7 +6,9 @@ import (
 )
 
 // familyText is domains of mailboxes that one of the big receivers gives to
-// everybody, each with its family.
+// everybody, each with its family. Domains that they only run for others, as
+// Yahoo does for some access providers, and those of Yahoo Japan, which is
+// another company, are not there.
 //
 //go:embed family.txt
 var familyText string
