@@ -1,0 +1,627 @@
+package journal
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+
+	"behalf/internal/keyring"
+	"behalf/mail"
+	"behalf/policy"
+)
+
+var needs = policy.Needs{Sender: true, Message: true, Headers: true}
+
+func openJournal(t testing.TB, dir string, keys *keyring.Keyring, o Options) *Journal {
+	t.Helper()
+	j, err := Open(dir, keys, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { j.Close() })
+	return j
+}
+
+func newKeys(t testing.TB) *keyring.Keyring {
+	t.Helper()
+	k, err := keyring.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func common(n int) policy.SenderInput {
+	return policy.SenderInput{
+		Time:       int64(n),
+		Session:    &policy.Session{Addr: "198.51.100.7", Helo: "app.acme.example", TLS: "TLS 1.3 TLS_AES_128_GCM_SHA256", Door: mail.DoorSMTP},
+		Tenant:     &policy.Tenant{ID: 7, Name: "acme", Labels: map[string]string{"plan": "pro"}, Methods: []mail.Method{"domain", "connection", "name"}},
+		Credential: &policy.Credential{Username: "acme/app", Scope: "tenant"},
+		Stream:     "transactional",
+		Usage:      &policy.Usage{Hour: policy.Window{Messages: int64(n), Recipients: 12}, Day: policy.Window{Messages: 300}},
+		Envelope:   policy.Envelope{From: "app@acme.example", FromDomain: "acme.example"},
+	}
+}
+
+func decision() *policy.Decision {
+	return &policy.Decision{Rules: []string{"limits.rego:plan-messages", "limits.rego:credential-messages"}, Digest: "d1", Limits: []policy.Limit{
+		{Rule: "limits.rego:plan-messages", Key: []string{"tenant", "7"}, Count: policy.CountMessages, Rate: 1000, Per: 24 * time.Hour, Burst: 100, Over: policy.OverDefer},
+	}}
+}
+
+// record writes one transaction with some recipients.
+func record(j *Journal, n int, at time.Time, recipients int) {
+	r := j.Begin(Transaction{Time: at, Digest: "d1", Needs: needs})
+	in := common(n)
+	r.Sender(&in, decision(), nil)
+	for i := range recipients {
+		q := policy.RecipientInput{SenderInput: in, Recipient: policy.Recipient{Address: fmt.Sprintf("bob%d@there.example", i), Domain: "there.example", Site: "there.example"}}
+		q.Envelope.Recipients = i
+		r.Recipient(&q, decision(), nil)
+	}
+	m := policy.MessageInput{SenderInput: in, Message: policy.Message{From: "app@acme.example", Subject: fmt.Sprintf("secret subject %d \xff", n), Size: 1234,
+		Headers: [][2]string{{"From", "app@acme.example"}, {"Subject", "x"}, {"To", "bob@there.example"}}}}
+	r.Message(&m, &policy.Decision{Action: policy.Deny, Code: 550, Enhanced: mail.Enhanced{5, 7, 1}, Reason: "no", Digest: "d1"}, nil)
+	r.End(End{Code: 550, Reason: "policy"})
+}
+
+// read gives all entries, and what was skipped.
+func read(t testing.TB, j *Journal, since, until time.Time) ([]*Entry, []Skipped) {
+	t.Helper()
+	r, err := j.Read(since, until)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	var all []*Entry
+	for r.Next() {
+		all = append(all, r.Entry())
+	}
+	if r.Err() != nil {
+		t.Fatal(r.Err())
+	}
+	_, told := r.Skipped()
+	return all, told
+}
+
+// fill sets every field that is written to something that is not zero.
+func fill(v reflect.Value, n *int) {
+	*n++
+	switch v.Kind() {
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		fill(v.Elem(), n)
+	case reflect.Struct:
+		if v.Type() == reflect.TypeFor[time.Time]() {
+			v.Set(reflect.ValueOf(time.Unix(int64(*n), int64(*n)).UTC()))
+			return
+		}
+		for i := range v.NumField() {
+			if f := v.Type().Field(i); f.IsExported() || f.Anonymous {
+				fill(v.Field(i), n)
+			}
+		}
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
+		fill(v.Index(0), n)
+		fill(v.Index(1), n)
+	case reflect.Array:
+		for i := range v.Len() {
+			fill(v.Index(i), n)
+		}
+	case reflect.Map:
+		v.Set(reflect.ValueOf(map[string]string{fmt.Sprint(*n): "v"}))
+	case reflect.String:
+		v.SetString(fmt.Sprint("text ", *n))
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Float64:
+		v.SetFloat(float64(*n) / 3)
+	case reflect.Int, reflect.Int64:
+		v.SetInt(int64(*n))
+	case reflect.Uint8, reflect.Uint32:
+		v.SetUint(uint64(*n % 6))
+	default:
+		panic("no value for a " + v.Kind().String())
+	}
+}
+
+// TestEveryFieldComesBack, whatever is added to the inputs and decisions.
+func TestEveryFieldComesBack(t *testing.T) {
+	j := openJournal(t, t.TempDir(), newKeys(t), Options{})
+	var in policy.MessageInput
+	var rcpt policy.RecipientInput
+	var d policy.Decision
+	var need policy.Needs
+	n := 0
+	for _, v := range []any{&in, &rcpt, &d, &need} {
+		fill(reflect.ValueOf(v).Elem(), &n)
+	}
+	rcpt.Session, rcpt.Tenant, rcpt.Credential = in.Session, in.Tenant, in.Credential
+	end := End{Accepted: true, Message: mail.ID{1, 2, 3}, Code: 450, Reason: "x"}
+	at := time.Now().UTC()
+	r := j.Begin(Transaction{Time: at, Digest: d.Digest, Needs: need})
+	r.Sender(&rcpt.SenderInput, &d, nil)
+	r.Recipient(&rcpt, &policy.Decision{}, errors.New("deadline"))
+	r.Message(&in, &d, nil)
+	r.End(end)
+	all, skipped := read(t, j, time.Time{}, time.Time{})
+	if len(all) != 1 || len(skipped) > 0 {
+		t.Fatalf("read %d entries, skipped %v", len(all), skipped)
+	}
+	e := all[0]
+	want := &Entry{Transaction: e.Transaction, End: &end, Time: at, Digest: d.Digest, Needs: need, Session: in.Session, Tenant: in.Tenant, Credential: in.Credential, Asks: []Ask{
+		{Sender: &rcpt.SenderInput, Decision: d},
+		{Recipient: &rcpt, Err: "deadline", Decision: policy.Decision{Digest: d.Digest}},
+		{Message: &in, Decision: d},
+	}}
+	if !reflect.DeepEqual(e, want) {
+		t.Errorf("got  %+v\nwant %+v", e, want)
+	}
+}
+
+// TestLargeTransactions come in parts that belong together, and hold little
+// memory while they are open.
+func TestLargeTransactions(t *testing.T) {
+	j := openJournal(t, t.TempDir(), newKeys(t), Options{})
+	record(j, 1, time.Now(), 10_000)
+	all, skipped := read(t, j, time.Time{}, time.Time{})
+	if len(skipped) > 0 || len(all) < 10 {
+		t.Fatalf("%d entries, skipped %v", len(all), skipped)
+	}
+	asks := 0
+	for i, e := range all {
+		if e.Transaction != all[0].Transaction || e.Part != i || (e.End != nil) != (i == len(all)-1) || e.Tenant.Name != "acme" {
+			t.Errorf("part %d: transaction %d, part %d, end %v", i, e.Transaction, e.Part, e.End)
+		}
+		asks += len(e.Asks)
+	}
+	if asks != 10_002 {
+		t.Errorf("%d questions", asks)
+	}
+}
+
+func TestTimes(t *testing.T) {
+	j := openJournal(t, t.TempDir(), newKeys(t), Options{})
+	begin := time.Now().Add(-time.Minute)
+	for i := range 10 {
+		record(j, i, begin.Add(time.Duration(i)*time.Second), 1)
+	}
+	for name, tt := range map[string]struct {
+		since, until time.Duration
+		want         int
+	}{"all": {-time.Hour, time.Hour, 10}, "none": {time.Hour, 2 * time.Hour, 0}, "from": {3 * time.Second, time.Hour, 7}, "between": {3 * time.Second, 5 * time.Second, 2}} {
+		if all, _ := read(t, j, begin.Add(tt.since), begin.Add(tt.until)); len(all) != tt.want {
+			t.Errorf("%s: %d entries, want %d", name, len(all), tt.want)
+		}
+	}
+}
+
+// TestSealed: nothing of a message can be read on disk, and another key opens
+// nothing.
+func TestSealed(t *testing.T) {
+	dir, keys := t.TempDir(), newKeys(t)
+	j := openJournal(t, dir, keys, Options{})
+	record(j, 1, time.Now(), 3)
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	list, err := files(dir)
+	if err != nil || len(list) != 1 {
+		t.Fatalf("files %v, %v", list, err)
+	}
+	b, err := os.ReadFile(list[0].path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{"acme", "bob", "there.example", "secret", "198.51", "plan", "Subject"} {
+		if bytes.Contains(b, []byte(text)) {
+			t.Errorf("%q is readable", text)
+		}
+	}
+	if st, _ := os.Stat(list[0].path); st.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v", st.Mode())
+	}
+	all, skipped := read(t, openJournal(t, dir, newKeys(t), Options{}), time.Time{}, time.Time{})
+	if len(all) > 0 || len(skipped) != 1 || !strings.Contains(skipped[0].Why, "another master key") {
+		t.Errorf("with another key: %d entries, skipped %v", len(all), skipped)
+	}
+	if all, skipped := read(t, openJournal(t, dir, keys, Options{}), time.Time{}, time.Time{}); len(all) != 1 || len(skipped) > 0 {
+		t.Errorf("after a restart: %d entries, skipped %v", len(all), skipped)
+	}
+}
+
+// written makes a segment of some blocks, and gives it with where they begin.
+func written(t testing.TB, keys *keyring.Keyring, blocks int) (name string, b []byte, starts []int) {
+	t.Helper()
+	dir := t.TempDir()
+	j := openJournal(t, dir, keys, Options{})
+	for i := range blocks {
+		record(j, i, time.Now(), 2)
+		j.write(true)
+	}
+	j.Close()
+	list, err := files(dir)
+	if err != nil || len(list) != 1 {
+		t.Fatalf("files %v, %v", list, err)
+	}
+	if b, err = os.ReadFile(list[0].path); err != nil {
+		t.Fatal(err)
+	}
+	for at := len(preface); at < len(b); {
+		h, ok := parseHeader(b[at:])
+		if !ok {
+			t.Fatal("no block where one should be")
+		}
+		starts = append(starts, at)
+		at += blockHeader + int(h.sealed)
+	}
+	return filepath.Base(list[0].path), b, starts
+}
+
+// TestEveryCrash: a file cut anywhere gives all blocks before the cut.
+func TestEveryCrash(t *testing.T) {
+	keys := newKeys(t)
+	name, b, starts := written(t, keys, 3)
+	dir := t.TempDir()
+	j := openJournal(t, dir, keys, Options{})
+	for cut := 0; cut <= len(b); cut += 1 + cut%7 {
+		if err := os.WriteFile(filepath.Join(dir, name), b[:cut], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		whole := 0
+		for i := range starts {
+			if end := append(starts, len(b))[i+1]; end <= cut {
+				whole++
+			}
+		}
+		clean := cut == len(b) || slices.Contains(starts, cut) || cut == len(preface)
+		all, skipped := read(t, j, time.Time{}, time.Time{})
+		if len(all) != whole || clean != (len(skipped) == 0) {
+			t.Fatalf("cut at %d of %d: %d entries, want %d; skipped %v", cut, len(b), len(all), whole, skipped)
+		}
+	}
+}
+
+// TestFlippedBits: one flipped bit costs at most the block it is in.
+func TestFlippedBits(t *testing.T) {
+	keys := newKeys(t)
+	name, b, starts := written(t, keys, 4)
+	dir := t.TempDir()
+	j := openJournal(t, dir, keys, Options{})
+	rnd := rand.New(rand.NewPCG(1, 2))
+	try := func(bit int) {
+		damaged := bytes.Clone(b)
+		damaged[bit/8] ^= 1 << (bit % 8)
+		if err := os.WriteFile(filepath.Join(dir, name), damaged, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		least := len(starts) - 1
+		if bit/8 < len(preface) {
+			least = 0 // perhaps it is another version
+		}
+		all, skipped := read(t, j, time.Time{}, time.Time{})
+		if len(all) < least || len(all) < len(starts) && len(skipped) == 0 {
+			t.Fatalf("bit %d of octet %d: %d entries, skipped %v", bit%8, bit/8, len(all), skipped)
+		}
+	}
+	for bit := range (starts[0] + blockHeader + 8) * 8 { // all of the first header
+		try(bit)
+	}
+	for range 500 {
+		try(rnd.IntN(len(b) * 8))
+	}
+}
+
+// TestUnknownVersions of a file and of a block are skipped and told.
+func TestUnknownVersions(t *testing.T) {
+	keys := newKeys(t)
+	name, b, starts := written(t, keys, 2)
+	dir := t.TempDir()
+	j := openJournal(t, dir, keys, Options{})
+	h, _ := parseHeader(b[starts[0]:])
+	h.version = 2
+	newer := slices.Concat(b[:starts[0]], h.bytes(), b[starts[0]+blockHeader:])
+	for text, tt := range map[string]struct {
+		b    []byte
+		want int
+	}{
+		"version 2 of a block": {newer, 1},
+		"another version":      {append([]byte("behalf policy inputs 2\n"), b[len(preface):]...), 0},
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), tt.b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		all, skipped := read(t, j, time.Time{}, time.Time{})
+		if len(all) != tt.want || len(skipped) != 1 || !strings.Contains(skipped[0].Why, text) || skipped[0].File != name {
+			t.Errorf("%s: %d entries, skipped %v", text, len(all), skipped)
+		}
+	}
+}
+
+// TestMoved: a block's times and counts cannot be changed without the key.
+func TestMoved(t *testing.T) {
+	keys := newKeys(t)
+	name, b, starts := written(t, keys, 1)
+	dir := t.TempDir()
+	h, _ := parseHeader(b[starts[0]:])
+	h.last++
+	os.WriteFile(filepath.Join(dir, name), slices.Concat(b[:starts[0]], h.bytes(), b[starts[0]+blockHeader:]), 0o600)
+	if all, skipped := read(t, openJournal(t, dir, keys, Options{}), time.Time{}, time.Time{}); len(all) > 0 || len(skipped) != 1 {
+		t.Errorf("%d entries, skipped %v", len(all), skipped)
+	}
+}
+
+// TestRun writes a block within a second, and a full one at once.
+func TestRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		j := openJournal(t, dir, newKeys(t), Options{})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- j.Run(ctx) }()
+		onDisk := func() (n int64) {
+			list, err := files(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range list {
+				n += f.size
+			}
+			return n
+		}
+		record(j, 1, time.Now(), 1)
+		time.Sleep(flushEvery)
+		synctest.Wait()
+		small := onDisk()
+		if small == 0 {
+			t.Error("nothing on disk after a second")
+		}
+		record(j, 1, time.Now(), 1000)
+		synctest.Wait()
+		if onDisk() == small {
+			t.Error("a full block waits")
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestRetention drops what is too old, and the oldest over the size.
+func TestRetention(t *testing.T) {
+	dir, keys := t.TempDir(), newKeys(t)
+	for i := range 5 {
+		j := openJournal(t, dir, keys, Options{}) // a segment each
+		record(j, i, time.Now(), 100)
+		j.Close()
+	}
+	list, _ := files(dir)
+	old := time.Now().Add(-25 * time.Hour)
+	if err := os.Chtimes(list[0].path, old, old); err != nil {
+		t.Fatal(err)
+	}
+	openJournal(t, dir, keys, Options{Keep: 24 * time.Hour})
+	if left, _ := files(dir); len(left) != 4 || left[0].path != list[1].path {
+		t.Errorf("%d segments left, the first is %s", len(left), left[0].path)
+	}
+	j := openJournal(t, dir, keys, Options{Size: 3*list[0].size + blockSize})
+	if left, _ := files(dir); len(left) != 3 || left[0].path != list[2].path {
+		t.Errorf("over the size %d segments are left", len(left))
+	}
+	all, _ := read(t, j, time.Time{}, time.Time{})
+	ended := slices.DeleteFunc(all, func(e *Entry) bool { return e.End == nil })
+	if len(ended) != 3 {
+		t.Errorf("%d transactions left", len(ended))
+	}
+	if err := Remove(dir); err != nil {
+		t.Fatal(err)
+	}
+	if left, _ := files(dir); len(left) > 0 {
+		t.Errorf("%d segments left after Remove", len(left))
+	}
+	if err := Remove(filepath.Join(dir, "missing")); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestSegments begin anew by size and age.
+func TestSegments(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		j := openJournal(t, dir, newKeys(t), Options{Keep: 24 * time.Hour})
+		for range 3 {
+			record(j, 1, time.Now(), 1)
+			j.write(true)
+			time.Sleep(j.segmentAge())
+		}
+		if list, _ := files(dir); len(list) != 3 {
+			t.Errorf("by age: %d segments", len(list))
+		}
+	})
+	dir := t.TempDir()
+	j := openJournal(t, dir, newKeys(t), Options{Size: 16 * blockSize})
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for range 40 {
+		r := j.Begin(Transaction{Time: time.Now()})
+		noise := make([]byte, 20_000)
+		for i := range noise {
+			noise[i] = byte(rnd.Uint32())
+		}
+		in := common(1)
+		r.Message(&policy.MessageInput{SenderInput: in, Message: policy.Message{Subject: string(noise)}}, decision(), nil)
+		r.End(End{})
+		j.write(true)
+	}
+	list, _ := files(dir)
+	var total int64
+	for _, f := range list {
+		total += f.size
+	}
+	if len(list) < 5 || total > 16*blockSize || total < 10*blockSize {
+		t.Errorf("%d segments of %d octets together", len(list), total)
+	}
+}
+
+// TestNothingIsRefused: what the disk cannot take is counted, memory stays
+// bounded, and recording goes on when there is room again.
+func TestNothingIsRefused(t *testing.T) {
+	full := true
+	dir := t.TempDir()
+	j := openJournal(t, dir, newKeys(t), Options{Full: func() bool { return full }})
+	record(j, 1, time.Now(), 1)
+	j.write(true)
+	if n := dropped(t, j); n != 1 {
+		t.Errorf("%v counted on a full disk", n)
+	}
+	full = false
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	record(j, 2, time.Now(), 1)
+	j.write(true)
+	if n := dropped(t, j); n != 2 {
+		t.Errorf("%v counted without the folder", n)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	record(j, 3, time.Now(), 1)
+	if all, _ := read(t, j, time.Time{}, time.Time{}); len(all) != 1 || all[0].Asks[0].Common().Time != 3 {
+		t.Errorf("%d entries when there is room again", len(all))
+	}
+	before := dropped(t, j)
+	for i := range 80 { // nobody writes
+		record(j, i, time.Now(), 1000)
+	}
+	if j.queued+len(j.open.b) > maxMemory {
+		t.Errorf("%d octets in memory", j.queued)
+	}
+	if dropped(t, j) == before {
+		t.Error("nothing was counted while memory was full")
+	}
+	j.Close()
+	before = dropped(t, j)
+	record(j, 1, time.Now(), 1)
+	if dropped(t, j) != before+1 {
+		t.Error("what came after the end was not counted")
+	}
+}
+
+func TestHugeEntriesAreCounted(t *testing.T) {
+	j := openJournal(t, t.TempDir(), newKeys(t), Options{})
+	for _, size := range []int{3 << 20, 5 << 20} {
+		r := j.Begin(Transaction{Time: time.Now()})
+		r.Message(&policy.MessageInput{SenderInput: common(1), Message: policy.Message{Subject: strings.Repeat("x", size)}}, decision(), nil)
+		r.End(End{Accepted: true})
+	}
+	all, skipped := read(t, j, time.Time{}, time.Time{})
+	if n := dropped(t, j); n != 1 || len(skipped) > 0 || len(all) != 3 || len(all[0].Asks) != 1 || all[2].Part != 1 {
+		t.Errorf("%v counted, %d entries, skipped %v", n, len(all), skipped)
+	}
+}
+
+func TestNilRecordsNothing(t *testing.T) {
+	var j *Journal
+	record(j, 1, time.Now(), 3)
+	k := openJournal(t, t.TempDir(), newKeys(t), Options{})
+	k.Begin(Transaction{Time: time.Now()}).End(End{}) // asked nothing
+	if all, _ := read(t, k, time.Time{}, time.Time{}); len(all) > 0 {
+		t.Errorf("%d entries", len(all))
+	}
+}
+
+// FuzzReader: no file makes the reader fail, hang, or give what was not sealed.
+func FuzzReader(f *testing.F) {
+	keys := newKeys(f)
+	_, b, starts := written(f, keys, 2)
+	f.Add(b)
+	f.Add(b[:starts[1]+50])
+	f.Add([]byte{})
+	f.Add([]byte(preface))
+	f.Add(slices.Concat(b[:starts[0]], b[starts[1]:]))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := newReader(keys, time.Time{}, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		if r.begin("fuzz", bytes.NewReader(b), int64(len(b))) {
+			for n := 0; r.Next(); n++ {
+				if n > len(b) {
+					t.Fatal("it does not end")
+				}
+			}
+		}
+		if r.Err() != nil {
+			t.Error(r.Err())
+		}
+	})
+}
+
+// FuzzEntry: no bytes make the decoder panic.
+func FuzzEntry(f *testing.F) {
+	c, err := newCodec()
+	if err != nil {
+		f.Fatal(err)
+	}
+	j := openJournal(f, f.TempDir(), newKeys(f), Options{})
+	record(j, 1, time.Now(), 2)
+	f.Add(j.open.b[2:])
+	f.Fuzz(func(t *testing.T, b []byte) { c.decode(b) })
+}
+
+// BenchmarkRecord is the whole cost of one message with one recipient: encoding
+// it, and its part of compressing, sealing and writing.
+func BenchmarkRecord(b *testing.B) {
+	j := openJournal(b, b.TempDir(), newKeys(b), Options{})
+	in := common(1)
+	rcpt := policy.RecipientInput{SenderInput: in, Recipient: policy.Recipient{Address: "bob@there.example", Domain: "there.example", Site: "there.example"}}
+	msg := policy.MessageInput{SenderInput: in, Message: policy.Message{From: "app@acme.example", FromDomain: "acme.example", Subject: "Your order", MessageID: "<1@acme.example>", Size: 1234}, Identity: policy.Identity{Address: "*@acme.example", Verified: true, Methods: []mail.Method{"domain", "name"}}}
+	d, none := decision(), &policy.Decision{Digest: "d1"}
+	b.ReportAllocs()
+	n := 0
+	for b.Loop() {
+		rcpt.Recipient.Address = fmt.Sprintf("bob%d@there.example", n)
+		r := j.Begin(Transaction{Time: time.Now(), Digest: "d1", Needs: needs})
+		r.Sender(&in, d, nil)
+		r.Recipient(&rcpt, d, nil)
+		r.Message(&msg, none, nil)
+		r.End(End{Accepted: true, Message: mail.ID{byte(n)}})
+		if n++; n%50 == 0 {
+			j.write(false)
+		}
+	}
+	if n := dropped(b, j); n > 0 {
+		b.Errorf("%v lost", n)
+	}
+	j.Close()
+	list, _ := files(j.dir)
+	var size int64
+	for _, f := range list {
+		size += f.size
+	}
+	b.ReportMetric(float64(size)/float64(n), "disk-B/op")
+}
+
+func dropped(t testing.TB, j *Journal) float64 {
+	t.Helper()
+	var m dto.Metric
+	if err := j.dropped.Write(&m); err != nil {
+		t.Fatal(err)
+	}
+	return m.GetCounter().GetValue()
+}
