@@ -14,6 +14,7 @@ type Status struct {
 	Err     error     // why the policies as they are now are not in force; nil when they are
 	Since   time.Time // since when Err stands
 
+	Failing []Failing    // the stages that could not decide in the last minute
 	Pending *PendingSet  // what waits to be accepted; nil: nothing
 	History []Activation // the last sets that came into force, the newest first
 }
@@ -45,6 +46,7 @@ func (e *Engine) Status() Status {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	s := e.status
+	s.Failing = e.failed.recent()
 	s.History = slices.Clone(e.history)
 	slices.Reverse(s.History)
 	if p := e.pending; p != nil {

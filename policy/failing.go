@@ -1,0 +1,72 @@
+package policy
+
+import (
+	"sync"
+	"time"
+)
+
+// Failing is a stage whose evaluations failed in the last minute. Each of them
+// was answered 451: a set that fails lets nothing through.
+type Failing struct {
+	Package string    `json:"package"`
+	Count   int       `json:"count"` // in the last minute
+	Last    string    `json:"last"`  // the last error
+	At      time.Time `json:"at"`    // when it was
+}
+
+// failures counts failed evaluations by stage, for a minute.
+type failures struct {
+	mu     sync.Mutex
+	stages [stageCount]failure
+}
+
+// failure is one stage's, in a ring of seconds.
+type failure struct {
+	seconds [60]struct {
+		at int64 // Unix time
+		n  int
+	}
+	last string
+	at   time.Time
+}
+
+// maxFailure bounds the text of an error that is kept, in bytes.
+const maxFailure = 500
+
+func (f *failures) add(stage int, err error) {
+	text := err.Error()
+	if len(text) > maxFailure {
+		text = text[:maxFailure] + "…"
+	}
+	now := time.Now()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	one := &f.stages[stage]
+	one.last, one.at = text, now
+	second := &one.seconds[now.Unix()%60]
+	if second.at != now.Unix() {
+		second.at, second.n = now.Unix(), 0
+	}
+	second.n++
+}
+
+// recent tells what failed in the last minute, by stage.
+func (f *failures) recent() []Failing {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var list []Failing
+	oldest := time.Now().Unix() - 60
+	for i, s := range stages() {
+		one := &f.stages[i]
+		found := Failing{Package: s.name, Last: one.last, At: one.at}
+		for _, second := range one.seconds {
+			if second.at > oldest {
+				found.Count += second.n
+			}
+		}
+		if found.Count > 0 {
+			list = append(list, found)
+		}
+	}
+	return list
+}
