@@ -4,6 +4,8 @@ import (
 	"sync/atomic"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"behalf/policy/plan"
 )
 
 // fields is the set of input fields that a policy set refers to. Fields that
@@ -198,81 +200,127 @@ func once(c *atomic.Pointer[ast.Term], build func() *ast.Term) *ast.Term {
 	return t
 }
 
-// view is the input as a plan sees it.
+// lazily marks that objects may be made field by field.
+const lazily fields = 1 << 31
+
+// view is the input as a plan sees it: an input that can be made field by field
+// is, so that nothing is built that no rule reads.
 func view(in input, f fields) *ast.Term {
+	switch in := in.(type) {
+	case *SenderInput:
+		return ofSenderInput.of(in, f|lazily)
+	case *RecipientInput:
+		return ofRecipientInput.of(in, f|lazily)
+	case *MessageInput:
+		return ofMessageInput.of(in, f|lazily)
+	}
 	return in.term(f)
 }
 
-func (in *SenderInput) term(f fields) *ast.Term {
-	var buf [7]pair
-	return ast.ObjectTerm(in.append(buf[:0], f)...)
+func (in *SenderInput) term(f fields) *ast.Term    { return ofSenderInput.of(in, f) }
+func (in *RecipientInput) term(f fields) *ast.Term { return ofRecipientInput.of(in, f) }
+func (in *MessageInput) term(f fields) *ast.Term   { return ofMessageInput.of(in, f) }
+
+// members are the fields of an object that Rego sees of a T.
+type members[T any] []member[T]
+
+// member is one field. It is there when any of its bits is asked for (none:
+// always) and when make gives something.
+type member[T any] struct {
+	key  *ast.Term
+	bits fields
+	make func(v *T, f fields) *ast.Term
 }
 
-func (in *RecipientInput) term(f fields) *ast.Term {
-	var buf [8]pair
-	o := in.append(buf[:0], f)
-	if f&fRecipient != 0 {
-		o = append(o, pair{keyRecipient, in.Recipient.term(f)})
+func (m *member[T]) term(v *T, f fields) *ast.Term {
+	if m.bits != 0 && m.bits&f == 0 {
+		return nil
 	}
-	return ast.ObjectTerm(o...)
+	return m.make(v, f)
 }
 
-func (in *MessageInput) term(f fields) *ast.Term {
+// of is the object, made now or field by field.
+func (m members[T]) of(v *T, f fields) *ast.Term {
+	o := object[T]{v: v, f: f &^ lazily, members: m}
+	if f&lazily == 0 {
+		return o.Whole()
+	}
+	return o.lazy()
+}
+
+// object is a T whose fields are made when they are asked for.
+type object[T any] struct {
+	plan.Lazy
+	v       *T
+	f       fields
+	members members[T]
+}
+
+func (o object[T]) lazy() *ast.Term { return o.Of(&o) }
+
+// Field makes the field of that name.
+func (o *object[T]) Field(name string) *ast.Term {
+	for i := range o.members {
+		if m := &o.members[i]; string(m.key.Value.(ast.String)) == name {
+			return m.term(o.v, o.f|lazily)
+		}
+	}
+	return nil
+}
+
+// Whole makes the object.
+func (o *object[T]) Whole() *ast.Term {
 	var buf [13]pair
-	o := in.append(buf[:0], f)
-	if f&fIdentity != 0 {
-		o = append(o, pair{keyIdentity, in.Identity.term()})
-	}
-	if f&fMessage != 0 {
-		o = append(o, pair{keyMessage, in.Message.term(f)})
-	}
-	if f&fCandidates != 0 {
-		list := make([]*ast.Term, len(in.Candidates))
-		for i := range in.Candidates {
-			list[i] = in.Candidates[i].term()
+	pairs := buf[:0]
+	for i := range o.members {
+		if t := o.members[i].term(o.v, o.f); t != nil {
+			pairs = append(pairs, pair{o.members[i].key, t})
 		}
-		o = append(o, pair{keyCandidates, ast.ArrayTerm(list...)})
 	}
-	if f&fAuthentication != 0 {
-		o = append(o, pair{keyAuthentication, in.Authentication.term()})
-	}
-	if f&fBulk != 0 {
-		list := make([]*ast.Term, len(in.Bulk))
-		for i, b := range in.Bulk {
-			list[i] = ast.ObjectTerm(pair{keyFamily, text(b.Family)}, pair{keyRecipients, number(b.Recipients)})
-		}
-		o = append(o, pair{keyBulk, ast.ArrayTerm(list...)})
-	}
-	if f&fUnusual != 0 {
-		o = append(o, pair{keyUnusual, in.Unusual.term()})
-	}
-	return ast.ObjectTerm(o...)
+	return ast.ObjectTerm(pairs...)
 }
 
-// append adds what all stages have in common. Nil pointers count as empty.
-func (in *SenderInput) append(o []pair, f fields) []pair {
-	if f&fTime != 0 {
-		o = append(o, pair{keyTime, number(in.Time)})
+// What all stages of a submission have in common. Nil pointers count as empty.
+var ofSenderInput = members[SenderInput]{
+	{keyTime, fTime, func(in *SenderInput, _ fields) *ast.Term { return number(in.Time) }},
+	{keySession, fSession, func(in *SenderInput, _ fields) *ast.Term { return orEmpty(in.Session).term() }},
+	{keyTenant, fTenant, func(in *SenderInput, _ fields) *ast.Term { return orEmpty(in.Tenant).term() }},
+	{keyCredential, fCredential, func(in *SenderInput, _ fields) *ast.Term { return orEmpty(in.Credential).term() }},
+	{keyStream, fStream, func(in *SenderInput, _ fields) *ast.Term { return text(in.Stream) }},
+	{keyUsage, fUsage, func(in *SenderInput, f fields) *ast.Term { return ofUsage.of(orEmpty(in.Usage), f) }},
+	{keyEnvelope, fEnvelope, func(in *SenderInput, f fields) *ast.Term { return ofEnvelope.of(&in.Envelope, f) }},
+}
+
+var ofRecipientInput = append(
+	inherited(ofSenderInput, func(in *RecipientInput) *SenderInput { return &in.SenderInput }),
+	member[RecipientInput]{keyRecipient, fRecipient, func(in *RecipientInput, f fields) *ast.Term { return ofRecipient.of(&in.Recipient, f) }},
+)
+
+var ofMessageInput = append(
+	inherited(ofSenderInput, func(in *MessageInput) *SenderInput { return &in.SenderInput }),
+	member[MessageInput]{keyIdentity, fIdentity, func(in *MessageInput, f fields) *ast.Term { return ofIdentity.of(&in.Identity, f) }},
+	member[MessageInput]{keyMessage, fMessage, func(in *MessageInput, f fields) *ast.Term { return ofMessage.of(&in.Message, f) }},
+	member[MessageInput]{keyCandidates, fCandidates, func(in *MessageInput, _ fields) *ast.Term { return list(in.Candidates, (*Candidate).term) }},
+	member[MessageInput]{keyAuthentication, fAuthentication, func(in *MessageInput, f fields) *ast.Term { return ofAuthentication.of(&in.Authentication, f) }},
+	member[MessageInput]{keyBulk, fBulk, func(in *MessageInput, _ fields) *ast.Term { return list(in.Bulk, (*Bulk).term) }},
+	member[MessageInput]{keyUnusual, fUnusual, func(in *MessageInput, f fields) *ast.Term { return ofUnusual.of(&in.Unusual, f) }},
+)
+
+// inherited are the members of a type that T embeds.
+func inherited[T, E any](all members[E], embedded func(*T) *E) members[T] {
+	mine := make(members[T], len(all))
+	for i, m := range all {
+		mine[i] = member[T]{m.key, m.bits, func(v *T, f fields) *ast.Term { return m.make(embedded(v), f) }}
 	}
-	if f&fSession != 0 {
-		o = append(o, pair{keySession, orEmpty(in.Session).term()})
+	return mine
+}
+
+func list[T any](all []T, term func(*T) *ast.Term) *ast.Term {
+	terms := make([]*ast.Term, len(all))
+	for i := range all {
+		terms[i] = term(&all[i])
 	}
-	if f&fTenant != 0 {
-		o = append(o, pair{keyTenant, orEmpty(in.Tenant).term()})
-	}
-	if f&fCredential != 0 {
-		o = append(o, pair{keyCredential, orEmpty(in.Credential).term()})
-	}
-	if f&fStream != 0 {
-		o = append(o, pair{keyStream, text(in.Stream)})
-	}
-	if f&fUsage != 0 {
-		o = append(o, pair{keyUsage, orEmpty(in.Usage).term(f)})
-	}
-	if f&fEnvelope != 0 {
-		o = append(o, pair{keyEnvelope, in.Envelope.term()})
-	}
-	return o
+	return ast.ArrayTerm(terms...)
 }
 
 func orEmpty[T any](p *T) *T {
@@ -314,73 +362,86 @@ func (c *Credential) term() *ast.Term {
 	})
 }
 
-func (u *Usage) term(f fields) *ast.Term {
-	o := []pair{pair{keyHour, u.Hour.term()}, pair{keyDay, u.Day.term()}}
-	if f&fUsageCredential != 0 {
-		o = append(o, pair{keyCredential, ast.ObjectTerm(
-			pair{keyHour, u.Credential.Hour.term()}, pair{keyDay, u.Credential.Day.term()})})
-	}
-	return ast.ObjectTerm(o...)
+var ofUsage = members[Usage]{
+	{keyHour, 0, func(u *Usage, f fields) *ast.Term { return ofWindow.of(&u.Hour, f) }},
+	{keyDay, 0, func(u *Usage, f fields) *ast.Term { return ofWindow.of(&u.Day, f) }},
+	{keyCredential, fUsageCredential, func(u *Usage, f fields) *ast.Term { return ofCredentialUsage.of(&u.Credential, f) }},
 }
 
-func (w *Window) term() *ast.Term {
-	return ast.ObjectTerm(
-		pair{keyMessages, number(w.Messages)}, pair{keyRecipients, number(w.Recipients)},
-		pair{keyNewRecipients, number(w.NewRecipients)}, pair{keyBounces, number(w.Bounces)},
-		pair{keyComplaints, number(w.Complaints)})
+var ofCredentialUsage = members[CredentialUsage]{
+	{keyHour, 0, func(u *CredentialUsage, f fields) *ast.Term { return ofWindow.of(&u.Hour, f) }},
+	{keyDay, 0, func(u *CredentialUsage, f fields) *ast.Term { return ofWindow.of(&u.Day, f) }},
 }
 
-func (e *Envelope) term() *ast.Term {
-	return ast.ObjectTerm(
-		pair{keyFrom, text(e.From)}, pair{keyFromDomain, text(e.FromDomain)},
-		pair{keySize, number(e.Size)}, pair{keyRecipients, number(int64(e.Recipients))},
-		pair{keyNewRecipients, number(int64(e.NewRecipients))},
-		pair{keyUTF8, boolean(e.UTF8)}, pair{keyEightBit, boolean(e.EightBit)},
-		pair{keyRequireTLS, boolean(e.RequireTLS)})
+var ofWindow = members[Window]{
+	{keyMessages, 0, func(w *Window, _ fields) *ast.Term { return number(w.Messages) }},
+	{keyRecipients, 0, func(w *Window, _ fields) *ast.Term { return number(w.Recipients) }},
+	{keyNewRecipients, 0, func(w *Window, _ fields) *ast.Term { return number(w.NewRecipients) }},
+	{keyBounces, 0, func(w *Window, _ fields) *ast.Term { return number(w.Bounces) }},
+	{keyComplaints, 0, func(w *Window, _ fields) *ast.Term { return number(w.Complaints) }},
 }
 
-func (r *Recipient) term(f fields) *ast.Term {
-	o := []pair{pair{keyAddress, text(r.Address)}, pair{keyDomain, text(r.Domain)}, pair{keySite, text(r.Site)}, pair{keyFamily, text(r.Family)}}
-	if f&fFirstTime != 0 {
-		o = append(o, pair{keyFirstTime, boolean(r.FirstTime)})
-	}
-	if f&fSuppressed != 0 {
-		o = append(o, pair{keySuppressed, boolean(r.Suppressed)})
-	}
-	return ast.ObjectTerm(o...)
+var ofEnvelope = members[Envelope]{
+	{keyFrom, 0, func(e *Envelope, _ fields) *ast.Term { return text(e.From) }},
+	{keyFromDomain, 0, func(e *Envelope, _ fields) *ast.Term { return text(e.FromDomain) }},
+	{keySize, 0, func(e *Envelope, _ fields) *ast.Term { return number(e.Size) }},
+	{keyRecipients, 0, func(e *Envelope, _ fields) *ast.Term { return number(int64(e.Recipients)) }},
+	{keyNewRecipients, 0, func(e *Envelope, _ fields) *ast.Term { return number(int64(e.NewRecipients)) }},
+	{keyUTF8, 0, func(e *Envelope, _ fields) *ast.Term { return boolean(e.UTF8) }},
+	{keyEightBit, 0, func(e *Envelope, _ fields) *ast.Term { return boolean(e.EightBit) }},
+	{keyRequireTLS, 0, func(e *Envelope, _ fields) *ast.Term { return boolean(e.RequireTLS) }},
 }
 
-func (i *Identity) term() *ast.Term {
-	return ast.ObjectTerm(
-		pair{keyAddress, text(i.Address)}, pair{keyVerified, boolean(i.Verified)},
-		pair{keyForeign, boolean(i.Foreign)}, pair{keyMethods, texts(i.Methods)})
+var ofRecipient = members[Recipient]{
+	{keyAddress, 0, func(r *Recipient, _ fields) *ast.Term { return text(r.Address) }},
+	{keyDomain, 0, func(r *Recipient, _ fields) *ast.Term { return text(r.Domain) }},
+	{keySite, 0, func(r *Recipient, _ fields) *ast.Term { return text(r.Site) }},
+	{keyFamily, 0, func(r *Recipient, _ fields) *ast.Term { return text(r.Family) }},
+	{keyFirstTime, fFirstTime, func(r *Recipient, _ fields) *ast.Term { return boolean(r.FirstTime) }},
+	{keySuppressed, fSuppressed, func(r *Recipient, _ fields) *ast.Term { return boolean(r.Suppressed) }},
 }
 
-func (m *Message) term(f fields) *ast.Term {
-	o := append(make([]pair, 0, 11),
-		pair{keyFrom, text(m.From)}, pair{keyFromDomain, text(m.FromDomain)}, pair{keyFromName, text(m.FromName)},
-		pair{keySubject, text(m.Subject)}, pair{keyMessageID, text(m.MessageID)},
-		pair{keySize, number(m.Size)}, pair{keyTag, text(m.Tag)},
-		pair{keyOneClick, boolean(m.OneClick)})
-	if f&fHeaders != 0 {
-		list := make([]*ast.Term, len(m.Headers))
-		for i, h := range m.Headers {
-			list[i] = ast.ArrayTerm(text(h[0]), text(h[1]))
-		}
-		o = append(o, pair{keyHeaders, ast.ArrayTerm(list...)})
-	}
-	if f&fAttachments != 0 {
-		list := make([]*ast.Term, len(m.Attachments))
-		for i, a := range m.Attachments {
-			list[i] = ast.ObjectTerm(pair{keyFilename, text(a.Filename)},
-				pair{keyContentType, text(a.ContentType)}, pair{keySize, number(a.Size)})
-		}
-		o = append(o, pair{keyAttachments, ast.ArrayTerm(list...)})
-	}
-	if f&fURLHosts != 0 {
-		o = append(o, pair{keyURLHosts, texts(m.URLHosts)})
-	}
-	return ast.ObjectTerm(o...)
+var ofIdentity = members[Identity]{
+	{keyAddress, 0, func(i *Identity, _ fields) *ast.Term { return text(i.Address) }},
+	{keyVerified, 0, func(i *Identity, _ fields) *ast.Term { return boolean(i.Verified) }},
+	{keyForeign, 0, func(i *Identity, _ fields) *ast.Term { return boolean(i.Foreign) }},
+	{keyMethods, 0, func(i *Identity, _ fields) *ast.Term { return texts(i.Methods) }},
+}
+
+var ofMessage = members[Message]{
+	{keyFrom, 0, func(m *Message, _ fields) *ast.Term { return text(m.From) }},
+	{keyFromDomain, 0, func(m *Message, _ fields) *ast.Term { return text(m.FromDomain) }},
+	{keyFromName, 0, func(m *Message, _ fields) *ast.Term { return text(m.FromName) }},
+	{keySubject, 0, func(m *Message, _ fields) *ast.Term { return text(m.Subject) }},
+	{keyMessageID, 0, func(m *Message, _ fields) *ast.Term { return text(m.MessageID) }},
+	{keySize, 0, func(m *Message, _ fields) *ast.Term { return number(m.Size) }},
+	{keyTag, 0, func(m *Message, _ fields) *ast.Term { return text(m.Tag) }},
+	{keyOneClick, 0, func(m *Message, _ fields) *ast.Term { return boolean(m.OneClick) }},
+	{keyHeaders, fHeaders, func(m *Message, _ fields) *ast.Term { return list(m.Headers, headerTerm) }},
+	{keyAttachments, fAttachments, func(m *Message, _ fields) *ast.Term { return list(m.Attachments, (*Attachment).term) }},
+	{keyURLHosts, fURLHosts, func(m *Message, _ fields) *ast.Term { return texts(m.URLHosts) }},
+}
+
+var ofAuthentication = members[Authentication]{
+	{keyMethod, 0, func(a *Authentication, _ fields) *ast.Term { return text(a.Method) }},
+	{keyFromDomain, 0, func(a *Authentication, _ fields) *ast.Term { return text(a.FromDomain) }},
+	{keySPF, 0, func(a *Authentication, _ fields) *ast.Term { return boolean(a.SPF) }},
+	{keyDKIM, 0, func(a *Authentication, _ fields) *ast.Term { return boolean(a.DKIM) }},
+	{keyDMARCPolicy, 0, func(a *Authentication, _ fields) *ast.Term { return text(a.DMARCPolicy) }},
+	{keyReverseDNS, 0, func(a *Authentication, _ fields) *ast.Term { return boolean(a.ReverseDNS) }},
+}
+
+var ofUnusual = members[Unusual]{
+	{keyScore, 0, func(u *Unusual, _ fields) *ast.Term { return number(u.Score) }},
+	{keyHeld, 0, func(u *Unusual, _ fields) *ast.Term { return number(u.Held) }},
+	{keyReasons, 0, func(u *Unusual, _ fields) *ast.Term { return list(u.Reasons, (*Points).term) }},
+}
+
+func headerTerm(h *[2]string) *ast.Term { return ast.ArrayTerm(text(h[0]), text(h[1])) }
+
+func (a *Attachment) term() *ast.Term {
+	return ast.ObjectTerm(pair{keyFilename, text(a.Filename)},
+		pair{keyContentType, text(a.ContentType)}, pair{keySize, number(a.Size)})
 }
 
 func (c *Candidate) term() *ast.Term {
@@ -389,17 +450,10 @@ func (c *Candidate) term() *ast.Term {
 		pair{keyHolds, boolean(c.Holds)}, pair{keyWhy, text(c.Why)})
 }
 
-func (a *Authentication) term() *ast.Term {
-	return ast.ObjectTerm(
-		pair{keyMethod, text(a.Method)}, pair{keyFromDomain, text(a.FromDomain)},
-		pair{keySPF, boolean(a.SPF)}, pair{keyDKIM, boolean(a.DKIM)},
-		pair{keyDMARCPolicy, text(a.DMARCPolicy)}, pair{keyReverseDNS, boolean(a.ReverseDNS)})
+func (b *Bulk) term() *ast.Term {
+	return ast.ObjectTerm(pair{keyFamily, text(b.Family)}, pair{keyRecipients, number(b.Recipients)})
 }
 
-func (u *Unusual) term() *ast.Term {
-	list := make([]*ast.Term, len(u.Reasons))
-	for i, r := range u.Reasons {
-		list[i] = ast.ObjectTerm(pair{keyName, text(r.Name)}, pair{keyPoints, number(r.Points)}, pair{keyDetail, text(r.Detail)})
-	}
-	return ast.ObjectTerm(pair{keyScore, number(u.Score)}, pair{keyReasons, ast.ArrayTerm(list...)}, pair{keyHeld, number(u.Held)})
+func (p *Points) term() *ast.Term {
+	return ast.ObjectTerm(pair{keyName, text(p.Name)}, pair{keyPoints, number(p.Points)}, pair{keyDetail, text(p.Detail)})
 }

@@ -30,9 +30,9 @@ type field struct {
 	term *ast.Term
 }
 
-// NewLazy gives a term that stands for the source.
-func NewLazy(src Source) *ast.Term {
-	l := &Lazy{src: src}
+// Of makes l stand for the source and gives its term.
+func (l *Lazy) Of(src Source) *ast.Term {
+	l.src = src
 	l.term.Value = l
 	return &l.term
 }
