@@ -183,6 +183,8 @@ type Bulk struct {
 type Unusual struct {
 	Score   int64    `json:"score" doc:"sum of the points, 0 to 100"`
 	Reasons []Points `json:"reasons" doc:"what gave points"`
+	// NewRecipients are those of which the score is told, whatever it is.
+	NewRecipients int64 `json:"new_recipients" doc:"new recipients of this credential in the last 24 hours that were not held, with those of this message and of others being decided on"`
 	// Held counts since nobody has yet said what it was.
 	Held int64 `json:"held" doc:"messages of this credential that are held as unusual"`
 }

@@ -433,6 +433,7 @@ var ofAuthentication = members[Authentication]{
 
 var ofUnusual = members[Unusual]{
 	{keyScore, 0, func(u *Unusual, _ fields) *ast.Term { return number(u.Score) }},
+	{keyNewRecipients, 0, func(u *Unusual, _ fields) *ast.Term { return number(u.NewRecipients) }},
 	{keyHeld, 0, func(u *Unusual, _ fields) *ast.Term { return number(u.Held) }},
 	{keyReasons, 0, func(u *Unusual, _ fields) *ast.Term { return list(u.Reasons, (*Points).term) }},
 }
