@@ -23,7 +23,7 @@ func (t *transaction) askSender(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d, err := t.policy.Sender(ctx, &in)
+	d, err := t.ruleSender(ctx, &in)
 	return t.rule(policy.PackageSender, "", d, err, &t.fate)
 }
 
@@ -46,7 +46,7 @@ func (t *transaction) askRecipient(ctx context.Context, a mail.Address, fate *fa
 			return fmt.Errorf("looking up a suppression: %w", err)
 		}
 	}
-	d, err := t.policy.Recipient(ctx, &in)
+	d, err := t.ruleRecipient(ctx, &in)
 	if err := t.rule(policy.PackageRecipient, a.String(), d, err, fate); err != nil {
 		return err
 	}
@@ -100,7 +100,7 @@ func (t *transaction) askMessage(ctx context.Context, m *mail.Message, h header.
 			return err
 		}
 	}
-	d, err := t.policy.Message(ctx, &q)
+	d, err := t.ruleMessage(ctx, &q)
 	if err := t.rule(policy.PackageMessage, "", d, err, &t.fate); err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"behalf/limit"
 	"behalf/mail"
 	"behalf/policy"
+	"behalf/policy/journal"
 	"behalf/spool"
 	"behalf/tenant"
 )
@@ -37,6 +38,7 @@ type Options struct {
 	MaxAge        time.Duration // life of a message; default 96 hours
 	Log           *slog.Logger  // default: nowhere
 	Metrics       *Metrics
+	Journal       *journal.Journal     // where questions to the policy are recorded; nil: nowhere
 	Shed          func() *mail.Failure // why no more can be taken now; nil: all is well
 }
 

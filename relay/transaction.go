@@ -52,6 +52,7 @@ type transaction struct {
 	bulkCount    *limit.BulkReservation
 	firstTime    int           // recipients that the tenant has not mailed of late
 	used         *policy.Usage // before this message
+	recording    recording     // to replay it later
 	done         bool
 }
 
@@ -114,6 +115,7 @@ func (t *transaction) Commit(ctx context.Context) (Receipt, error) {
 		r.Limits = t.standings.list()
 		r.Warnings = append(r.Warnings, limitWords(r.Limits, t.now)...)
 	}
+	t.recordEnd(r, err)
 	t.end(kept)
 	return r, err
 }
@@ -126,6 +128,7 @@ func (t *transaction) end(kept bool) {
 		return
 	}
 	t.done = true
+	t.recording.r.End(t.recording.end)
 	if !kept {
 		t.reservation.Abort(time.Now())
 	}

@@ -28,6 +28,7 @@ import (
 	"behalf/mail"
 	"behalf/policies"
 	"behalf/policy"
+	"behalf/policy/journal"
 	"behalf/relay"
 	"behalf/relay/dispatch"
 	"behalf/relay/outcome"
@@ -54,6 +55,7 @@ type server struct {
 	directory *tenant.Directory
 	checker   *dnscheck.Checker
 	policy    *policy.Engine
+	journal   *journal.Journal // nil: questions to the policy are not recorded
 	limits    *limit.Limiter
 	usage     *limit.Usage
 	bulk      *limit.Bulk
@@ -194,6 +196,9 @@ func (s *server) openPolicy(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("loading the policies: %w", err)
 	}
+	if s.journal, err = s.openJournal(); err != nil {
+		return err
+	}
 	s.limits = limit.New(limit.Options{})
 	if err := s.limits.Load(ctx, s.store); err != nil {
 		return fmt.Errorf("reading the limits back: %w", err)
@@ -201,6 +206,24 @@ func (s *server) openPolicy(ctx context.Context) (err error) {
 	s.usage = limit.NewUsage(s.store, limit.UsageOptions{})
 	s.bulk = limit.NewBulk(s.store, limit.BulkOptions{})
 	return nil
+}
+
+// openJournal opens the record of what the policy is asked, unless it is turned
+// off; then what there is of it goes. It gives way to mail while the disk still
+// has half a reserve more than mail needs.
+func (s *server) openJournal() (*journal.Journal, error) {
+	dir, keep := filepath.Join(s.c.Data, "policy", "inputs"), s.c.Retention.PolicyInputs.D()
+	if keep == 0 {
+		return nil, journal.Remove(dir)
+	}
+	j, err := journal.Open(dir, s.keys, journal.Options{
+		Keep: keep, Size: int64(s.c.Retention.PolicyInputsSize), Log: s.log, Metrics: s.reg,
+		Full: func() bool { return s.disk.Free() < s.disk.Reserve()+s.disk.Reserve()/2 },
+	})
+	if err == nil {
+		s.close = append(s.close, j.Close)
+	}
+	return j, err
 }
 
 // openIntake wires dispatch and intake.
@@ -211,7 +234,7 @@ func (s *server) openIntake(ctx context.Context) error {
 		Store: s.store, Spool: s.spool, Planner: s.planner, Offer: s.dispatch.Offer, Wait: s.dispatch.Backpressure,
 	}, relay.Options{
 		Hostname: s.c.Hostname, MaxSize: int64(s.c.Submission.MaxSize), MaxRecipients: s.c.Submission.MaxRecipients,
-		MaxAge: s.c.Delivery.MaxAge.D(), Log: s.log, Metrics: s.metrics, Shed: s.shed,
+		MaxAge: s.c.Delivery.MaxAge.D(), Log: s.log, Metrics: s.metrics, Shed: s.shed, Journal: s.journal,
 	})
 	s.notices = follow.New(s.spool, s.store, "notice", outcome.Handle, follow.Options{Log: s.log})
 	if err := s.notices.Prepare(ctx); err != nil {
@@ -262,7 +285,7 @@ func (s *server) run(ctx context.Context) error {
 	}()
 	var layers []*layer
 	for _, parts := range [][]func(context.Context) error{
-		{s.limitsRun, s.usage.Run, s.bulk.Run, s.directory.Run, s.spool.Run},
+		{s.limitsRun, s.journalRun, s.usage.Run, s.bulk.Run, s.directory.Run, s.spool.Run},
 		{s.notices.Run, s.reporter.Run, s.policy.Run},
 		{s.dispatch.Run},
 		s.doors(),
@@ -281,6 +304,13 @@ func (s *server) run(ctx context.Context) error {
 		errs = append(errs, cause)
 	}
 	return errors.Join(errs...)
+}
+
+func (s *server) journalRun(ctx context.Context) error {
+	if s.journal == nil {
+		return nil
+	}
+	return s.journal.Run(ctx)
 }
 
 func (s *server) limitsRun(ctx context.Context) error { return s.limits.Run(ctx, s.store) }

@@ -149,8 +149,10 @@ type SMTP struct {
 
 // Retention says how long to keep what is done with.
 type Retention struct {
-	Bodies Duration `json:"bodies"`
-	Events Duration `json:"events"`
+	Bodies           Duration  `json:"bodies"`
+	Events           Duration  `json:"events"`
+	PolicyInputs     *Duration `json:"policy_inputs"` // 0: nothing is recorded
+	PolicyInputsSize Size      `json:"policy_inputs_size"`
 }
 
 // Log says what to log and how.

@@ -61,6 +61,13 @@ func (c *Config) defaults(dir string) {
 	}
 	span(&c.Retention.Bodies, 7*24*time.Hour)
 	span(&c.Retention.Events, 90*24*time.Hour)
+	if c.Retention.PolicyInputs == nil {
+		week := Duration(7 * 24 * time.Hour)
+		c.Retention.PolicyInputs = &week
+	}
+	if c.Retention.PolicyInputsSize == 0 {
+		c.Retention.PolicyInputsSize = 1 << 30
+	}
 	text(&c.Log.Level, "info")
 	text(&c.Log.Format, "text")
 	if c.PublicURL == "" && len(c.Listen.HTTP) > 0 {
