@@ -317,6 +317,60 @@ func TestRecipes(t *testing.T) {
 	}
 }
 
+// TestRecipesTogether: recipes and default policies may stand in one folder, as
+// docs/policies.md says: all compile, and no two files of a package give a rule
+// the same name, but for results.
+func TestRecipesTogether(t *testing.T) {
+	together := t.TempDir()
+	var data bytes.Buffer
+	at := map[string]string{}
+	defined := regexp.MustCompile(`(?m)^(?:default )?([a-z_]+)\b(?:\(| |\[)`)
+	folders := []string{filepath.Join(root, "policies")}
+	recipes, err := filepath.Glob(filepath.Join(root, "docs", "recipes", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range append(folders, recipes...) {
+		files, err := filepath.Glob(filepath.Join(dir, "*.rego"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			if strings.HasSuffix(file, "_test.rego") {
+				continue
+			}
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			name := filepath.Base(file)
+			pkg := string(regexp.MustCompile(`(?m)^package .*$`).Find(text))
+			for _, m := range defined.FindAllSubmatch(text, -1) {
+				rule := string(m[1])
+				if word := strings.Fields(string(m[0]))[0]; word == "package" || word == "import" || bytes.Contains(text, []byte("\n"+rule+" contains {\"")) || bytes.Contains(text, []byte("\n"+rule+" contains {\n")) {
+					continue
+				}
+				if other := at[pkg+" "+rule]; other != "" && other != name {
+					t.Errorf("%s: %s and %s both define %s", pkg, other, name, rule)
+				}
+				at[pkg+" "+rule] = name
+			}
+			if err := os.WriteFile(filepath.Join(together, name), text, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if text, err := os.ReadFile(filepath.Join(dir, "data.yaml")); err == nil {
+			data.Write(text)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(together, "data.yaml"), data.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range policy.Check(together, policies.FS) {
+		t.Error(p)
+	}
+}
+
 // TestMetricsAreDocumented compares the metrics in the code with those that
 // docs/operations.md explains and the dashboard draws.
 func TestMetricsAreDocumented(t *testing.T) {
