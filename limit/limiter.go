@@ -165,6 +165,28 @@ func (v *Verdict) pass(i int, a *Ask) {
 	}
 }
 
+// Len is how much a reservation holds by now, for [Reservation.Return].
+func (r *Reservation) Len() int { return len(r.parts) }
+
+// Return gives back what was added to the reservation between two moments, told
+// by [Reservation.Len], and keeps the rest. Warnings stay given.
+func (r *Reservation) Return(now time.Time, from, to int) {
+	to = min(to, len(r.parts))
+	if from >= to {
+		return
+	}
+	some, rest := Reservation{l: r.l}, r.parts[:from:from]
+	for _, p := range r.parts[from:to] {
+		if p.note {
+			rest = append(rest, p)
+		} else {
+			some.parts = append(some.parts, p)
+		}
+	}
+	r.parts = append(rest, r.parts[to:]...)
+	some.Abort(now)
+}
+
 // Commit keeps what was reserved: Abort does nothing any more.
 func (r *Reservation) Commit() { r.parts = nil }
 

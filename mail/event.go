@@ -33,6 +33,10 @@ const (
 	EventLimitReached EventType = "limit.reached" // somebody was refused, delayed or held
 )
 
+// EventUnusual begins an episode of unusual mail; its message is the first that
+// is held.
+const EventUnusual EventType = "tenant.unusual"
+
 // Event is an immutable fact about a message. One is written in the same
 // transaction as what it tells of; followers read them in the order of Seq.
 type Event struct {

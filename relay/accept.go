@@ -49,6 +49,7 @@ func (t *transaction) accept(ctx context.Context) (Receipt, error) {
 		return Receipt{}, err
 	}
 	t.schedule(m)
+	t.sortOut()
 	m.Edits = append(hygiene(h, t.ownsAddress), t.edits...)
 	m.Front = front(t.in.o.Hostname, m, h, t.client.TLS != "")
 	st, err := t.in.Spool.Put(ctx, t.draft, m, t.recipients, t.acceptance(choice), t.extra(m))
@@ -259,10 +260,8 @@ func (t *transaction) extra(m *mail.Message) func(kv.Writer) error {
 	}
 	return func(w kv.Writer) error {
 		if learn {
-			for _, r := range t.recipients {
-				if err := t.in.Known.Learn(w, m.Tenant, r.Address); err != nil {
-					return err
-				}
+			if err := t.learnKnown(w, m); err != nil {
+				return err
 			}
 		}
 		if t.hints.IdempotencyKey == "" {

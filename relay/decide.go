@@ -40,6 +40,7 @@ func (t *transaction) askRecipient(ctx context.Context, a mail.Address, fate *fa
 		if in.Recipient.FirstTime, err = t.in.Known.FirstTime(ctx, t.view.Tenant.ID, a); err != nil {
 			return fmt.Errorf("looking up a known recipient: %w", err)
 		}
+		fate.firstTime = in.Recipient.FirstTime
 	}
 	if t.policy.Needs().Suppressed {
 		if in.Recipient.Suppressed, err = t.suppressed(ctx, a); err != nil {
@@ -47,9 +48,11 @@ func (t *transaction) askRecipient(ctx context.Context, a mail.Address, fate *fa
 		}
 	}
 	d, err := t.ruleRecipient(ctx, &in)
+	fate.took[0] = t.reservation.Len()
 	if err := t.rule(policy.PackageRecipient, a.String(), d, err, fate); err != nil {
 		return err
 	}
+	fate.took[1] = t.reservation.Len()
 	if in.Recipient.FirstTime {
 		t.firstTime++
 	}
@@ -60,7 +63,7 @@ func (t *transaction) askRecipient(ctx context.Context, a mail.Address, fate *fa
 // or how many were.
 func (t *transaction) countsFirst() bool {
 	needs := t.policy.Needs()
-	return needs.FirstTime || needs.Usage || needs.CredentialUsage
+	return needs.FirstTime || needs.Usage || needs.CredentialUsage || needs.Unusual
 }
 
 // askMessage asks the message stage and takes over what it says of route,
@@ -99,6 +102,9 @@ func (t *transaction) askMessage(ctx context.Context, m *mail.Message, h header.
 		if q.Bulk, err = t.bulk(ctx, in, q.Authentication); err != nil {
 			return err
 		}
+	}
+	if err := t.measure(ctx, m, h, &q); err != nil {
+		return err
 	}
 	d, err := t.ruleMessage(ctx, &q)
 	if err := t.rule(policy.PackageMessage, "", d, err, &t.fate); err != nil {
@@ -179,7 +185,7 @@ func (t *transaction) rule(pkg, about string, d policy.Decision, err error, fate
 	if err := t.reserve(pkg, d.Limits, fate); err != nil {
 		return err
 	}
-	fate.take(d)
+	t.take(pkg, d, fate)
 	t.warnings = addNew(t.warnings, d.Warnings)
 	t.tags = addNew(t.tags, d.Tags)
 	t.edits = addNew(t.edits, d.Edits)

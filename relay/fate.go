@@ -18,7 +18,10 @@ type fateOfOne struct {
 	releaseAt time.Time // of a hold; zero: by a person only
 	notBefore time.Time
 
-	firstTime bool // of a recipient: the tenant has not mailed it of late
+	// Of a recipient: whether the tenant has not mailed it of late, and what of
+	// the reservation it took.
+	firstTime bool
+	took      [2]int
 }
 
 // take adds a decision; the stronger action wins.

@@ -8,6 +8,7 @@ import (
 
 	"behalf/internal/kv"
 	"behalf/limit"
+	"behalf/limit/habit"
 	"behalf/mail"
 	"behalf/policy"
 	"behalf/policy/journal"
@@ -22,6 +23,7 @@ type Parts struct {
 	Limits    *limit.Limiter
 	Usage     *limit.Usage
 	Known     *limit.Known
+	Habits    *habit.Habits
 	Bulk      *limit.Bulk
 	Store     kv.Store
 	Spool     *spool.Spool

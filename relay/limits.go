@@ -184,6 +184,7 @@ func (t *transaction) reserveAddress(m *mail.Message) error {
 func (t *transaction) learn(ctx context.Context, m *mail.Message) {
 	t.in.o.Metrics.took()
 	c := limit.Counts{Messages: 1, Recipients: int64(len(t.recipients)), NewRecipients: int64(t.firstTime)}
+	t.learnHabit(ctx, m)
 	if err := t.in.Usage.Add(ctx, m.Tenant, t.p.Username, t.now, c); err != nil {
 		t.in.o.Log.Error("usage was not counted", "tenant", t.view.Tenant.Name, "message", m.ID.String(), "err", err)
 	}

@@ -12,6 +12,7 @@ import (
 type Metrics struct {
 	accepted   prometheus.Counter
 	signatures prometheus.Counter
+	unusual    prometheus.Counter
 	warnings   *prometheus.CounterVec
 	// Rejected counts refusals by stage and code; the SMTP doors, which refuse
 	// commands that never come here, count in it too.
@@ -24,9 +25,10 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		accepted: prometheus.NewCounter(prometheus.CounterOpts{Name: "behalf_messages_accepted_total", Help: "Messages that are on stable storage and were answered 250 or 202."}),
 		Rejected: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "behalf_messages_rejected_total", Help: "Refusals by stage (connect, auth, mail, rcpt, data, http) and SMTP code."}, []string{"stage", "code"}),
 	}
+	m.unusual = prometheus.NewCounter(prometheus.CounterOpts{Name: "behalf_unusual_held_total", Help: "Messages that were held, in whole or in part, because they were unusual for their credential."})
 	m.signatures = prometheus.NewCounter(prometheus.CounterOpts{Name: "behalf_dkim_signatures_total", Help: "DKIM signatures computed."})
 	m.warnings = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "behalf_limit_warnings_total", Help: "Limits of which 75, 90 or 100 percent were used, once a window each."}, []string{"percent"})
-	reg.MustRegister(m.accepted, m.Rejected, m.signatures, m.warnings)
+	reg.MustRegister(m.unusual, m.accepted, m.Rejected, m.signatures, m.warnings)
 	return m
 }
 
@@ -52,5 +54,11 @@ func (m *Metrics) warnedOfLimit(percent int) {
 func (m *Metrics) took() {
 	if m != nil {
 		m.accepted.Inc()
+	}
+}
+
+func (m *Metrics) heldAsUnusual() {
+	if m != nil {
+		m.unusual.Inc()
 	}
 }

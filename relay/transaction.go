@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"behalf/limit"
+	"behalf/limit/habit"
 	"behalf/mail"
 	"behalf/mail/scan"
 	"behalf/policy"
@@ -46,10 +47,14 @@ type transaction struct {
 	alarms       []mail.LimitEvent // of limits that refused something
 	crossed      []mail.LimitEvent // of limits that this message was the first to use so far
 	id           mail.ID           // of the message, once it is kept
-	perRecipient []policy.Limit    // named by the sender stage, asked at each RCPT
-	perByte      []policy.Limit    // asked once the size is known
+	perRecipient []keyed           // named by the sender stage, asked at each RCPT
+	perByte      []keyed           // asked once the size is known
 	reservation  limit.Reservation
 	bulkCount    *limit.BulkReservation
+	habit        *habit.Ticket
+	unusual      habit.Answer
+	heldUnusual  int           // recipients that are held as unusual
+	passedNew    int           // new recipients that go out
 	firstTime    int           // recipients that the tenant has not mailed of late
 	used         *policy.Usage // before this message
 	recording    recording     // to replay it later
@@ -131,6 +136,9 @@ func (t *transaction) end(kept bool) {
 	t.recording.r.End(t.recording.end)
 	if !kept {
 		t.reservation.Abort(time.Now())
+	}
+	if t.habit != nil {
+		t.habit.Drop() // unless it was taken
 	}
 	if t.bulkCount != nil && kept {
 		t.bulkCount.Commit()

@@ -25,6 +25,7 @@ import (
 	"behalf/internal/obs"
 	"behalf/internal/throttle"
 	"behalf/limit"
+	"behalf/limit/habit"
 	"behalf/mail"
 	"behalf/policies"
 	"behalf/policy"
@@ -58,6 +59,7 @@ type server struct {
 	journal   *journal.Journal // nil: questions to the policy are not recorded
 	limits    *limit.Limiter
 	usage     *limit.Usage
+	habits    *habit.Habits
 	bulk      *limit.Bulk
 	book      *upstream.Book
 	sessions  map[string]func() int // open sessions by kind of upstream
@@ -204,6 +206,7 @@ func (s *server) openPolicy(ctx context.Context) (err error) {
 		return fmt.Errorf("reading the limits back: %w", err)
 	}
 	s.usage = limit.NewUsage(s.store, limit.UsageOptions{})
+	s.habits = habit.New(s.store, habit.Options{})
 	s.bulk = limit.NewBulk(s.store, limit.BulkOptions{})
 	return nil
 }
@@ -230,7 +233,7 @@ func (s *server) openJournal() (*journal.Journal, error) {
 func (s *server) openIntake(ctx context.Context) error {
 	s.dispatch = dispatch.New(s.spool, s.planner, dispatch.Options{Schedule: s.schedule(), Log: s.log, Metrics: s.reg})
 	s.intake = relay.NewIntake(relay.Parts{
-		Directory: s.directory, Policy: s.policy, Limits: s.limits, Usage: s.usage, Known: limit.NewKnown(s.store), Bulk: s.bulk,
+		Directory: s.directory, Policy: s.policy, Limits: s.limits, Usage: s.usage, Known: limit.NewKnown(s.store), Habits: s.habits, Bulk: s.bulk,
 		Store: s.store, Spool: s.spool, Planner: s.planner, Offer: s.dispatch.Offer, Wait: s.dispatch.Backpressure,
 	}, relay.Options{
 		Hostname: s.c.Hostname, MaxSize: int64(s.c.Submission.MaxSize), MaxRecipients: s.c.Submission.MaxRecipients,
@@ -285,7 +288,7 @@ func (s *server) run(ctx context.Context) error {
 	}()
 	var layers []*layer
 	for _, parts := range [][]func(context.Context) error{
-		{s.limitsRun, s.journalRun, s.usage.Run, s.bulk.Run, s.directory.Run, s.spool.Run},
+		{s.limitsRun, s.journalRun, s.usage.Run, s.habits.Run, s.bulk.Run, s.directory.Run, s.spool.Run},
 		{s.notices.Run, s.reporter.Run, s.policy.Run},
 		{s.dispatch.Run},
 		s.doors(),

@@ -2,6 +2,7 @@ package habit
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"behalf/mail"
@@ -23,6 +24,19 @@ type Question struct {
 type Answer struct {
 	Score   int64 // sum of the points, at most 100
 	Reasons []Reason
+	// NewRecipients are those of the credential's last 24 hours that were not
+	// held, with those that are being decided on.
+	NewRecipients int64
+	Held          int64 // messages of the credential that are held by now
+}
+
+// Text is the reasons in one line.
+func (a Answer) Text() string {
+	var parts []string
+	for _, r := range a.Reasons {
+		parts = append(parts, r.Detail)
+	}
+	return strings.Join(parts, "; ")
 }
 
 // Reason is a part of a score.
@@ -72,7 +86,13 @@ const (
 // score says how unusual a message of kind k is. Its own new recipients are
 // among those flying.
 func (p *profile) score(q *Question, k kind, r *recent, o *Options) (a Answer) {
+	if p.Episode != nil {
+		a.Held = p.Episode.Messages
+	}
 	w := p.window(q.Now)
+	for _, n := range w.day {
+		a.NewRecipients += n
+	}
 	if q.New > 0 {
 		p.scoreNew(&a, &w, k, o)
 		p.scoreContent(&a, &w, k, r, o)

@@ -24,6 +24,7 @@ import (
 	"behalf/internal/keyring"
 	"behalf/internal/kv/mem"
 	"behalf/limit"
+	"behalf/limit/habit"
 	"behalf/mail"
 	"behalf/mail/header"
 	"behalf/mail/sign"
@@ -71,6 +72,7 @@ type World struct {
 	Limits    *limit.Limiter
 	Usage     *limit.Usage
 	Bulk      *limit.Bulk
+	Habits    *habit.Habits
 	Planner   *relay.Planner
 	Intake    *relay.Intake
 
@@ -132,6 +134,7 @@ func (w *World) Open() {
 	w.Policy, err = policy.New(ctx, policy.Options{Defaults: w.rules(), Log: log, Deadline: 5 * time.Second})
 	must(err)
 	w.Limits, w.Usage = limit.New(limit.Options{}), limit.NewUsage(w.Store, limit.UsageOptions{})
+	w.Habits = habit.New(w.Store, habit.Options{})
 	w.Bulk = limit.NewBulk(w.Store, limit.BulkOptions{})
 	po := relay.PlannerOptions{
 		SendingDomain: SendingDomain, ReturnPath: "bounce", PlatformName: "Platform", Notify: Notify, PublicURL: PublicURL,
@@ -149,7 +152,7 @@ func (w *World) Open() {
 		w.o.Intake(&io)
 	}
 	w.Intake = relay.NewIntake(relay.Parts{
-		Directory: w.Directory, Policy: w.Policy, Limits: w.Limits, Usage: w.Usage, Known: limit.NewKnown(w.Store), Bulk: w.Bulk,
+		Directory: w.Directory, Policy: w.Policy, Limits: w.Limits, Usage: w.Usage, Known: limit.NewKnown(w.Store), Habits: w.Habits, Bulk: w.Bulk,
 		Store: w.Store, Spool: w.Spool, Planner: w.Planner,
 		Offer: w.offer, Wait: func(context.Context) {},
 	}, io)

@@ -26,6 +26,7 @@ import (
 	"behalf/internal/kv/mem"
 	"behalf/internal/throttle"
 	"behalf/limit"
+	"behalf/limit/habit"
 	"behalf/mail"
 	"behalf/policies"
 	"behalf/policy"
@@ -117,7 +118,7 @@ func newWorld(t testing.TB) *world {
 	})
 	w.dispatch = dispatch.New(w.spool, planner, dispatch.Options{Log: log})
 	w.intake = relay.NewIntake(relay.Parts{
-		Directory: w.directory, Policy: engine, Limits: limits, Usage: limit.NewUsage(w.store, limit.UsageOptions{}), Known: limit.NewKnown(w.store), Bulk: limit.NewBulk(w.store, limit.BulkOptions{}),
+		Directory: w.directory, Policy: engine, Limits: limits, Usage: limit.NewUsage(w.store, limit.UsageOptions{}), Known: limit.NewKnown(w.store), Bulk: limit.NewBulk(w.store, limit.BulkOptions{}), Habits: habit.New(w.store, habit.Options{}),
 		Store: w.store, Spool: w.spool, Planner: planner, Offer: w.dispatch.Offer, Wait: w.dispatch.Backpressure,
 	}, relay.Options{
 		Hostname: "relay.platform.example", MaxSize: maxSize, MaxRecipients: 100, MaxAge: 96 * time.Hour, Log: log,
