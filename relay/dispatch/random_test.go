@@ -25,7 +25,10 @@ func TestRandom(t *testing.T) {
 		seeds = n // for a long look
 	}
 	for seed := range seeds {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) { synctest.Test(t, func(t *testing.T) { random(t, uint64(seed)) }) })
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) { random(t, uint64(seed)) })
+		})
 	}
 }
 
