@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -118,31 +119,44 @@ func (u *Upstream) Deliver(ctx context.Context, j *upstream.Job) []upstream.Resu
 			return upstream.FailAll(j, start, f)
 		}
 		start = start.Add(waited)
-		if l.Client == nil {
-			var err error
+		rs, noSession := u.ask(ctx, l, j, start, func(ctx context.Context) (*smtpclient.Client, error) {
 			began := time.Now()
-			l.Client, err = u.dial(ctx, h, j, u.share(left, len(hosts)-i))
-			left -= time.Since(began)
-			if err != nil {
-				l.Client = nil
-				l.Release()
-				if errors.Is(ctx.Err(), context.Canceled) {
-					return upstream.Interrupted(j, start, err)
-				}
-				worst = tellsMore(worst, mail.AsFailure(err))
-				continue
-			}
+			defer func() { left -= time.Since(began) }()
+			return u.dial(ctx, h, j, u.share(left, len(hosts)-i))
+		})
+		if noSession == nil {
+			return rs
 		}
-		defer l.Release()
-		return upstream.Transact(ctx, l, func(ctx context.Context) (*smtpclient.Client, error) {
-			return u.dial(ctx, h, j, u.cfg.Open)
-		}, j, start)
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return upstream.Interrupted(j, start, noSession)
+		}
+		worst = tellsMore(worst, noSession)
 	}
 	rs := upstream.FailAll(j, start, worst)
 	for i := range rs {
 		rs[i].Host, rs[i].Reply = worst.Remote, worst.Reply
 	}
 	return rs
+}
+
+// ask makes the attempt at one host and gives back the lease. noSession says that
+// the host answered for no recipient because no session with it could be had: no
+// first one, or none in the place of a kept one that was over. Then, and only
+// then, the next host may be asked.
+func (u *Upstream) ask(ctx context.Context, l *smtpclient.Lease, j *upstream.Job, start time.Time, dial upstream.Dial) (rs []upstream.Result, noSession *mail.Failure) {
+	defer l.Release()
+	rs = upstream.Transact(ctx, l, func(ctx context.Context) (*smtpclient.Client, error) {
+		c, err := dial(ctx)
+		if err != nil {
+			noSession = mail.AsFailure(err)
+			return nil, noSession
+		}
+		return c, nil
+	}, j, start)
+	if slices.ContainsFunc(rs, func(r upstream.Result) bool { return r.Failure != noSession }) {
+		noSession = nil
+	}
+	return rs, noSession
 }
 
 // tellsMore picks the failure to report when every host failed: one that

@@ -167,6 +167,68 @@ func TestNextExchanger(t *testing.T) {
 	}
 }
 
+// TestKeptSessionIsOver: when no session can be had in the place of a kept one
+// that has ended, the next host is asked in the same attempt, unless the first
+// has answered for a recipient meanwhile.
+func TestKeptSessionIsOver(t *testing.T) {
+	t.Parallel()
+	over := smtppeer.Action{Close: true}
+	for _, c := range []struct {
+		name  string
+		again smtppeer.Action // to the second connection
+		first smtppeer.Action // to the second message, over the kept session
+		next  bool
+	}{
+		{"closes again", over, over, true},
+		{"is busy", smtppeer.Action{Reply: "421 4.3.2 busy", Close: true}, over, true},
+		{"says nothing", smtppeer.Action{Stall: true}, over, true},
+		{"is there again", smtppeer.Action{}, over, false},
+		{"has refused a recipient", over, smtppeer.Action{Reply: "550 5.7.1 not from you"}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			u, better, worse := pair(t, smtppeer.Options{Ext: []string{"8BITMIME"}, On: func(s smtppeer.Step) smtppeer.Action {
+				switch {
+				case s.Conn == 2 && s.Verb == "CONNECT":
+					return c.again
+				case s.Conn == 1 && s.Verb == "MAIL" && s.Txn == 2:
+					return c.first
+				case s.Conn == 1 && s.Verb == "MAIL" && s.Txn > 2:
+					return over
+				}
+				return smtppeer.Action{}
+			}}, smtppeer.Options{})
+			u.cfg.Open = 4 * time.Second
+			if r := first(t, u, job("1@b.test")); r.Failure != nil || r.Host != "one.b.test" {
+				t.Fatalf("%v from %s", r.Failure, r.Host)
+			}
+			rs := upstreamtest.Deliver(t, u, t.Context(), job("x@a.test>2@b.test", "y@a.test>3@b.test"))
+			if better.Conns() != 2 {
+				t.Errorf("%d connections to the better host", better.Conns())
+			}
+			if taken := len(worse.Messages()); (taken == 2) != c.next || (taken > 0) != c.next {
+				t.Errorf("the other host got %d", taken)
+			}
+			for i, r := range rs {
+				if want := map[bool]string{true: "two.b.test", false: "one.b.test"}[c.next]; r.Host != want {
+					t.Errorf("recipient %d: %v from %s, want %s", i, r.Failure, r.Host, want)
+				}
+				if (r.Failure == nil) != (c.first == over) {
+					t.Errorf("recipient %d: %v", i, r.Failure)
+				}
+			}
+			if u.Sessions() > 2 {
+				t.Errorf("%d sessions", u.Sessions())
+			}
+			if c.next { // the session is kept under the name of its host
+				if r := first(t, u, job("4@b.test")); r.Failure != nil {
+					t.Error(r.Failure)
+				}
+			}
+		})
+	}
+}
+
 func TestTheHostThatAnsweredIsReported(t *testing.T) {
 	u, _, worse := pair(t, smtppeer.Options{On: always("CONNECT", "421 4.7.0 too many connections, try again in 10 minutes")}, smtppeer.Options{})
 	worse.Close()
