@@ -27,9 +27,12 @@ func (p *program) decide(ctx context.Context, s *set, deadline time.Duration, in
 	pkg := stages()[p.stage].name
 	err := p.plan.Eval(ctx, plan.Question{Input: view(in, p.fields), Data: s.documents.term, Deadline: deadline}, sets)
 	var fault *plan.Fault
+	var limit *plan.Limit
 	switch {
 	case errors.As(err, &fault):
 		return p.evaluate(ctx, s, deadline, in.term(p.fields), nil)
+	case errors.As(err, &limit), errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
+		return Decision{}, fmt.Errorf("policy %s %w", pkg, err) // "… takes more than …"
 	case err != nil:
 		return Decision{}, fmt.Errorf("policy %s: %w", pkg, err)
 	}

@@ -28,57 +28,64 @@ func TestConformance(t *testing.T) {
 	}
 	same, skipped := 0, map[string]int{}
 	for _, c := range set.Sorted().Cases {
+		if why := excluded(c); why != "" {
+			skipped[why]++
+			continue
+		}
 		t.Run(c.Note, func(t *testing.T) {
-			if why := excluded(c); why != "" {
-				skipped[why]++
-				t.Skip(why)
-			}
 			conform(t, c)
-			if !t.Skipped() {
-				same++
-			}
+			same++
 		})
 	}
-	t.Logf("%d cases the same, skipped: %v", same, skipped)
-	if same < 1800 {
+	t.Logf("%d cases the same, left out: %v", same, skipped)
+	if same < 2300 {
 		t.Errorf("only %d cases were compared", same)
 	}
 }
 
 // excluded tells why a case cannot apply; empty: it does.
 func excluded(c cases.TestCase) string {
-	group := filepath.Base(filepath.Dir(c.Filename))
-	switch {
-	case c.ExperimentalKeywords:
-		return "asks for keywords that are not on"
-	case len(c.Env) > 0:
-		return "asks for the environment"
-	case group == "netlookupipaddr", group == "rand", group == "uuid", group == "providers-aws":
-		return "a function that policies do not have"
+	switch c.Note {
+	case "data/nested integer", "data/toplevel integer":
+		// https://github.com/open-policy-agent/opa/issues/3711
+		return "OPA's planner does not know data below numbers, and JSON has none"
+	case "baseandvirtualdocs/base/virtual: conflicts":
+		return "data in the place of a rule, which OPA's compiler refuses when it knows the data, as ours does"
+	case "time/time caching":
+		return "a function of OPA's own tests"
+	case "partialsetdoc/unexpected 'var requires evaluation'":
+		return "OPA's compiler refuses the question inside a module"
+	}
+	if strings.TrimSpace(c.Query) == "data = x" {
+		return "asks for all of data, which would hold the question itself"
+	}
+	switch filepath.Base(filepath.Dir(c.Filename)) {
+	case "netlookupipaddr", "rand", "uuid", "providers-aws":
+		return "functions that policies do not have: they ask the network, the clock or chance"
 	}
 	return ""
 }
 
-const question = "package conformance\n\nanswer contains x if {\n\t%s\n}\n"
+const question = "package conformance\n\nanswer contains %s if {\n\t%s\n}\n"
 
 func conform(t *testing.T, c cases.TestCase) {
-	query := strings.TrimSpace(c.Query)
-	body := query
-	if !strings.HasSuffix(query, "= x") {
-		body = "x := true\n\t" + query
+	t.Helper()
+	query, value := strings.TrimSpace(c.Query), "true"
+	if strings.HasSuffix(query, "= x") {
+		value = "x"
 	}
 	modules := map[string]*ast.Module{}
-	for i, src := range append(c.Modules, fmt.Sprintf(question, body)) {
+	for i, src := range append(c.Modules, fmt.Sprintf(question, value, query)) {
 		name := fmt.Sprintf("m%d.rego", i)
 		m, err := ast.ParseModuleWithOpts(name, src, ast.ParserOptions{RegoVersion: ast.RegoV1, ProcessAnnotation: true})
 		if err != nil {
-			t.Skip("does not parse: ", err)
+			t.Fatal("does not parse: ", err)
 		}
 		modules[name] = m
 	}
 	compiler := ast.NewCompiler()
 	if compiler.Compile(modules); compiler.Failed() {
-		t.Skip("does not compile: ", compiler.Errors)
+		t.Fatal("does not compile: ", compiler.Errors)
 	}
 	data := ast.NewObject()
 	if c.Data != nil {

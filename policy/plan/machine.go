@@ -27,10 +27,11 @@ const (
 )
 
 // A Limit is an evaluation that came to a bound which does not depend on the
-// machine: the same question comes to it again.
+// machine: the same question comes to it again. What says what the policy does,
+// as in "takes more than 10 steps".
 type Limit struct{ What string }
 
-func (l *Limit) Error() string { return "the policy " + l.What }
+func (l *Limit) Error() string { return l.What }
 
 // A Fault is a built-in function that failed, or two values where there may be
 // one. OPA may be of another opinion, see the package comment.
