@@ -43,13 +43,13 @@ const maxSpan = 100 * 365 * 24 * time.Hour
 // cost is how much of the period n take. It is rounded down, so that a whole
 // burst fits: by less than a nanosecond for each request.
 func (a *Ask) cost(n int64) time.Duration {
-	c := float64(a.Per) / a.Rate * float64(max(n, 1))
+	c := a.exact() * float64(max(n, 1))
 	return time.Duration(max(1, min(c, float64(maxSpan))))
 }
 
 // tolerance is how far the arrival time may run ahead of the clock.
 func (a *Ask) tolerance() time.Duration {
-	t := math.Ceil(float64(a.Per) / a.Rate * float64(max(a.Burst, 1)))
+	t := math.Ceil(a.exact() * float64(max(a.Burst, 1)))
 	return time.Duration(min(t, float64(maxSpan)))
 }
 
@@ -91,8 +91,12 @@ func (a *Ask) state(tat, now int64) State {
 	return s
 }
 
-// above is when a bucket with the arrival time tat comes back below a share of
-// what it holds, given in percent.
+// above is until when a bucket with the arrival time tat is used up to a share in
+// percent at least, counting what has come back in part as used.
 func (a *Ask) above(tat int64, percent int) int64 {
-	return tat - int64(float64(a.tolerance())/100*float64(percent))
+	share := math.Ceil(float64(max(a.Burst, 1)) * float64(percent) / 100)
+	return tat - int64(min(a.exact()*(share-1), float64(maxSpan)))
 }
+
+// exact is how much of the period one takes.
+func (a *Ask) exact() float64 { return float64(a.Per) / a.Rate }

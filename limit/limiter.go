@@ -66,6 +66,9 @@ type Reservation struct {
 	parts []part
 }
 
+// usualParts is how many limits a message falls under as a rule, over all stages.
+const usualParts = 6
+
 type part struct {
 	key         Key
 	before, tat int64 // arrival time before and after
@@ -80,6 +83,9 @@ func (l *Limiter) Reserve(now time.Time, asks []Ask, r *Reservation) Verdict {
 	}
 	r.l = l
 	begin := len(r.parts)
+	if r.parts == nil {
+		r.parts = make([]part, 0, max(len(asks), usualParts))
+	}
 	for i := range asks {
 		r.parts = append(r.parts, part{key: asks[i].Key})
 	}

@@ -23,11 +23,6 @@ const (
 	rowGrace = 10 * time.Second
 )
 
-type row struct {
-	key Key
-	tat int64
-}
-
 func keyLimit(k Key) []byte { return append([]byte{tableLimit}, k[:]...) }
 
 // decodeLimit reads a row; ok is false for one that is none.

@@ -5,14 +5,19 @@ import (
 	"math/bits"
 )
 
+// row is one key with its arrival time.
+type row struct {
+	key Key
+	tat int64
+}
+
 // table is the open-addressed map of one shard from keys to arrival times: 25
 // octets a slot and at most a fifth of the slots empty when it is full. What
 // changed is known by a bit of each slot, and by a bit for each block of slots
 // that has some, so that finding it costs what changed and not what exists.
 type table struct {
 	marks []uint8
-	keys  []Key
-	tats  []int64
+	rows  []row
 	n     int
 	// changed has a bit for each block of slots; it may be set in vain, never
 	// missing.
@@ -36,7 +41,7 @@ const (
 func slots(n int) int { return n + n/4 + 1 }
 
 func newTable(size int) table {
-	return table{marks: make([]uint8, size), keys: make([]Key, size), tats: make([]int64, size),
+	return table{marks: make([]uint8, size), rows: make([]row, size),
 		changed: make([]uint64, (size+block*64-1)/(block*64)), low: math.MaxInt64}
 }
 
@@ -47,7 +52,7 @@ func (t *table) find(k Key) (slot int, found bool) {
 		switch have := t.marks[i]; {
 		case have == 0:
 			return i, false
-		case have&^dirty == m && t.keys[i] == k:
+		case have&^dirty == m && t.rows[i].key == k:
 			return i, true
 		}
 		if i++; i == len(t.marks) {
@@ -62,7 +67,7 @@ func (t *table) tat(k Key) int64 {
 		return 0
 	}
 	if i, ok := t.find(k); ok {
-		return t.tats[i]
+		return t.rows[i].tat
 	}
 	return 0
 }
@@ -73,9 +78,9 @@ func (t *table) put(k Key, tat int64, isDirty bool) {
 	i, found := t.find(k)
 	if !found {
 		t.n++
-		t.keys[i], t.marks[i] = k, k.mark()
+		t.rows[i].key, t.marks[i] = k, k.mark()
 	}
-	t.tats[i] = tat
+	t.rows[i].tat = tat
 	t.low = min(t.low, tat)
 	if isDirty {
 		t.touch(i)
@@ -106,7 +111,7 @@ func (t *table) resize(size int) {
 	*t = newTable(size)
 	for i, m := range old.marks {
 		if m != 0 {
-			t.put(old.keys[i], old.tats[i], m&dirty != 0)
+			t.put(old.rows[i].key, old.rows[i].tat, m&dirty != 0)
 		}
 	}
 }
@@ -124,10 +129,10 @@ func (t *table) remove(gap int) {
 			break
 		}
 		// It may move if its home is not between the gap and itself.
-		if home := t.keys[i].home(size); (i-home+size)%size < (i-gap+size)%size {
+		if home := t.rows[i].key.home(size); (i-home+size)%size < (i-gap+size)%size {
 			continue
 		}
-		t.keys[gap], t.tats[gap], t.marks[gap] = t.keys[i], t.tats[i], t.marks[i]
+		t.rows[gap], t.marks[gap] = t.rows[i], t.marks[i]
 		if t.marks[gap]&dirty != 0 {
 			t.touch(gap)
 		}
@@ -143,7 +148,7 @@ func (t *table) sweep(now int64) (removed int) {
 		return 0
 	}
 	for i := 0; i < len(t.marks); {
-		if t.marks[i] != 0 && t.tats[i] <= now {
+		if t.marks[i] != 0 && t.rows[i].tat <= now {
 			t.remove(i) // which may bring another key here
 			removed++
 			continue
@@ -153,7 +158,7 @@ func (t *table) sweep(now int64) (removed int) {
 	t.low = math.MaxInt64
 	for i, m := range t.marks {
 		if m != 0 {
-			t.low = min(t.low, t.tats[i])
+			t.low = min(t.low, t.rows[i].tat)
 		}
 	}
 	if len(t.marks) > 4*leastSize && slots(t.n)*8 < len(t.marks) {
@@ -165,12 +170,12 @@ func (t *table) sweep(now int64) (removed int) {
 // evict removes, of some keys around the home of k, the one that is full again
 // the soonest.
 func (t *table) evict(k Key) {
-	const sample = 16
+	const sample = 64
 	victim, seen := -1, 0
 	for i := k.home(len(t.marks)); seen < sample && seen < t.n; {
 		if t.marks[i] != 0 {
 			seen++
-			if victim < 0 || t.tats[i] < t.tats[victim] {
+			if victim < 0 || t.rows[i].tat < t.rows[victim].tat {
 				victim = i
 			}
 		}
@@ -195,7 +200,7 @@ func (t *table) take(n int, rows []row) []row {
 					return rows
 				}
 				t.marks[i] &^= dirty
-				rows = append(rows, row{t.keys[i], t.tats[i]})
+				rows = append(rows, t.rows[i])
 			}
 			t.changed[w] &^= 1 << b
 		}

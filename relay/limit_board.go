@@ -123,7 +123,8 @@ func (in *Intake) TenantLimits(t mail.TenantID, name string, now time.Time) []Te
 	of.mu.Unlock()
 	var out []TenantLimit
 	for _, s := range seen {
-		v := in.Limits.Would(now, askFor(s.limit, s.key, 1))
+		k := keyed{s.limit, s.key}
+		v := in.Limits.Would(now, k.ask(1))
 		out = append(out, TenantLimit{boardCounts: s.n, LimitStanding: LimitStanding{Limit: s.limit, Remaining: v.Remaining, ResetAt: v.ResetAt, Wait: v.Wait, Shared: shared(s.limit.Key, t, name)}})
 	}
 	slices.SortStableFunc(out, func(a, b TenantLimit) int { return a.compare(&b.LimitStanding) })

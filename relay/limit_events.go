@@ -2,7 +2,6 @@ package relay
 
 import (
 	"context"
-	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -53,12 +52,8 @@ func shared(key []string, id mail.TenantID, name string) bool {
 func (t *transaction) warned(to []mail.LimitEvent, b *batch, v limit.Verdict) []mail.LimitEvent {
 	for _, w := range v.Warnings {
 		s := standing(b, w.Ask)
-		used := s.Used()
-		if w.Percent < 100 { // what is left of a token counts as used, not as left
-			used = max(used, int64(math.Ceil(float64(s.Allowed()*int64(w.Percent))/100)))
-		}
 		to = append(to, mail.LimitEvent{Rule: s.Rule, Key: s.Key, Count: string(s.Count), Rate: s.Rate, Per: s.Per.String(),
-			Used: used, Allowed: s.Allowed(), Percent: w.Percent, Reset: s.ResetAt})
+			Used: s.Used(), Allowed: s.Allowed(), Percent: w.Percent, Reset: s.ResetAt})
 	}
 	return to
 }

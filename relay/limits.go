@@ -31,10 +31,11 @@ func (t *transaction) reserve(pkg string, limits []policy.Limit, fate *fateOfOne
 		}
 	}
 	for _, l := range limits {
-		if err := t.early(pkg, l); err != nil {
+		k := keyed{l, limitKey(l)}
+		if err := t.early(pkg, k); err != nil {
 			return err
 		}
-		t.ask(pkg, l)
+		t.ask(pkg, k)
 	}
 	if err := t.reserveBatch(t.now, fate); err != nil {
 		return err
@@ -51,22 +52,21 @@ func (t *transaction) reserve(pkg string, limits []policy.Limit, fate *fateOfOne
 // ask adds to the batch what this message has for a limit to count at a stage:
 // what there is by now, without what was counted before. A limit on what is not
 // known yet is kept for the stage that knows it.
-func (t *transaction) ask(pkg string, l policy.Limit) {
-	key := limitKey(l)
+func (t *transaction) ask(pkg string, l keyed) {
 	n := int64(0)
 	switch {
 	case l.Count == policy.CountMessages:
-		n = 1 - t.counted[key]
+		n = 1 - t.counted[l.key]
 	case l.Count == policy.CountBytes && pkg != policy.PackageMessage:
-		t.perByte = keep(t.perByte, l, key)
+		t.perByte = keep(t.perByte, l)
 	case l.Count == policy.CountBytes:
-		n = t.draft.Size() - t.counted[key]
+		n = t.draft.Size() - t.counted[l.key]
 	case pkg == policy.PackageSender:
-		t.perRecipient = keep(t.perRecipient, l, key)
+		t.perRecipient = keep(t.perRecipient, l)
 	case pkg == policy.PackageRecipient:
 		n = 1
 	default:
-		n = int64(len(t.recipients)) - t.counted[key]
+		n = int64(len(t.recipients)) - t.counted[l.key]
 	}
 	if n > 0 {
 		t.batch.add(l, n)
@@ -75,11 +75,11 @@ func (t *transaction) ask(pkg string, l policy.Limit) {
 
 // early refuses a message whose declared size no limit on bytes would let pass,
 // before its bytes come.
-func (t *transaction) early(pkg string, l policy.Limit) error {
+func (t *transaction) early(pkg string, l keyed) error {
 	if l.Count != policy.CountBytes || pkg == policy.PackageMessage || t.declared <= 0 {
 		return nil
 	}
-	if t.in.Limits.Would(t.now, askFor(l, limitKey(l), t.declared)).OK {
+	if t.in.Limits.Would(t.now, l.ask(t.declared)).OK {
 		return nil
 	}
 	one := batch{}
@@ -93,8 +93,18 @@ func (t *transaction) early(pkg string, l policy.Limit) error {
 	return t.refused(&one, v)
 }
 
-func keep(list []policy.Limit, l policy.Limit, key limit.Key) []policy.Limit {
-	if slices.ContainsFunc(list, func(o policy.Limit) bool { return limitKey(o) == key }) {
+// keyed is a limit with its key.
+type keyed struct {
+	policy.Limit
+	key limit.Key
+}
+
+func (l *keyed) ask(n int64) limit.Ask {
+	return limit.Ask{Key: l.key, Rate: l.Rate, Per: l.Per, Burst: l.Burst, N: n, Over: limit.Over(l.Over), MaxWait: l.MaxWait}
+}
+
+func keep(list []keyed, l keyed) []keyed {
+	if slices.ContainsFunc(list, func(o keyed) bool { return o.key == l.key }) {
 		return list
 	}
 	return append(list, l)
@@ -116,19 +126,15 @@ type batch struct {
 func (b *batch) clear() { b.rules, b.asks = b.rules[:0], b.asks[:0] }
 
 // add asks for n of a limit. Of what is said twice the stricter holds.
-func (b *batch) add(l policy.Limit, n int64) {
-	a := askFor(l, limitKey(l), n)
+func (b *batch) add(l keyed, n int64) {
+	a := l.ask(n)
 	if k := slices.IndexFunc(b.asks, func(o limit.Ask) bool { return o.Key == a.Key }); k >= 0 {
 		o := &b.asks[k]
 		o.Rate, o.Burst = min(o.Rate, a.Rate), min(o.Burst, a.Burst)
 		b.rules[k].Rate, b.rules[k].Burst = o.Rate, o.Burst
 		return
 	}
-	b.rules, b.asks = append(b.rules, l), append(b.asks, a)
-}
-
-func askFor(l policy.Limit, key limit.Key, n int64) limit.Ask {
-	return limit.Ask{Key: key, Rate: l.Rate, Per: l.Per, Burst: l.Burst, N: n, Over: limit.Over(l.Over), MaxWait: l.MaxWait}
+	b.rules, b.asks = append(b.rules, l.Limit), append(b.asks, a)
 }
 
 // reserveBatch reserves the whole batch or nothing of it.
@@ -154,16 +160,17 @@ func (t *transaction) reserveBatch(now time.Time, fate *fateOfOne) error {
 }
 
 // addressLimit is the daily cap of method address.
-func addressLimit(v *tenant.View) policy.Limit {
+func addressLimit(v *tenant.View) keyed {
 	perDay := v.AddressPerDay()
-	return policy.Limit{Rule: "method-address", Key: []string{strconv.FormatUint(uint64(v.Tenant.ID), 10)}, Count: policy.CountMessages,
+	l := policy.Limit{Rule: "method-address", Key: []string{strconv.FormatUint(uint64(v.Tenant.ID), 10)}, Count: policy.CountMessages,
 		Rate: float64(perDay), Per: 24 * time.Hour, Burst: int64(perDay), Over: policy.OverDefer}
+	return keyed{l, limitKey(l)}
 }
 
 // addressLeft is how many messages of method address the tenant has left today.
 func (p *Planner) addressLeft(v *tenant.View) int {
 	l := addressLimit(v)
-	return int(p.limits.Peek(time.Now(), askFor(l, limitKey(l), 1)).Remaining)
+	return int(p.limits.Peek(time.Now(), l.ask(1)).Remaining)
 }
 
 // reserveAddress counts a message that may go by method address, be it as a

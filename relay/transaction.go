@@ -47,8 +47,8 @@ type transaction struct {
 	alarms       []mail.LimitEvent // of limits that refused something
 	crossed      []mail.LimitEvent // of limits that this message was the first to use so far
 	id           mail.ID           // of the message, once it is kept
-	perRecipient []policy.Limit    // named by the sender stage, asked at each RCPT
-	perByte      []policy.Limit    // asked once the size is known
+	perRecipient []keyed           // named by the sender stage, asked at each RCPT
+	perByte      []keyed           // asked once the size is known
 	reservation  limit.Reservation
 	bulkCount    *limit.BulkReservation
 	habit        *habit.Ticket
