@@ -21,11 +21,11 @@ func (e *Engine) Candidate(ctx context.Context, dir fs.FS) (Pinned, error) {
 	if len(problems) > 0 {
 		return Pinned{}, problems
 	}
-	return Pinned{e, s, true}, nil
+	return Pinned{e: e, s: s, aside: true}, nil
 }
 
 // Active is the set in force, asked aside as a [Engine.Candidate] is.
-func (e *Engine) Active() Pinned { return Pinned{e, e.set.Load(), true} }
+func (e *Engine) Active() Pinned { return Pinned{e: e, s: e.set.Load(), aside: true} }
 
 // Pending is the set that waits to be accepted, asked aside as a
 // [Engine.Candidate] is; false when none waits.
@@ -35,7 +35,7 @@ func (e *Engine) Pending() (Pinned, bool) {
 	if e.pending == nil {
 		return Pinned{}, false
 	}
-	return Pinned{e, e.pending.set, true}, true
+	return Pinned{e: e, s: e.pending.set, aside: true}, true
 }
 
 // lane is what the questions of a set pass through.

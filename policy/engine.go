@@ -34,7 +34,10 @@ type Options struct {
 	Gate bool
 	// Keep is the folder that remembers the set in force and what was in force
 	// before; default: nothing is remembered. A gate needs it to outlive a restart.
-	Keep    string
+	Keep string
+	// Shadow is the folder of a draft that Run tries on live traffic beside the
+	// set in force; default: none. See [Engine.Shadow].
+	Shadow  string
 	Log     *slog.Logger          // default: nowhere
 	Metrics prometheus.Registerer // default: nowhere
 }
@@ -50,7 +53,8 @@ type Engine struct {
 	set     atomic.Pointer[set]
 	failed  failures // of live traffic
 
-	hadFolder bool // the folder was there once; New and then Run alone look at it
+	folder watched // New and then Run alone look at it
+	shadow *shadow // nil: no draft is tried
 
 	changing sync.Mutex // held while the set in force is replaced
 
@@ -77,6 +81,10 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}
+	e.folder = watched{path: o.Path, defaults: o.Defaults}
+	if o.Shadow != "" {
+		e.shadow = newShadow(o.Shadow)
+	}
 	var err error
 	if e.metrics, err = newMetrics(o.Metrics); err != nil {
 		return nil, fmt.Errorf("policy metrics: %w", err)
@@ -84,7 +92,7 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if err := e.start(); err != nil {
+	if err := e.start(ctx); err != nil {
 		return nil, fmt.Errorf("loading policies: %w", err)
 	}
 	return e, nil
@@ -96,10 +104,11 @@ type Pinned struct {
 	e     *Engine
 	s     *set
 	aside bool // not for live traffic
+	draft *set // what is tried beside it; nil: nothing
 }
 
 // Pin holds the set that is in force now.
-func (e *Engine) Pin() Pinned { return Pinned{e: e, s: e.set.Load()} }
+func (e *Engine) Pin() Pinned { return Pinned{e: e, s: e.set.Load(), draft: e.shadow.current()} }
 
 // Needs tells which costly facts the set in force refers to. A set may change
 // between this call and a question, and a fact left out counts as empty: use
@@ -124,9 +133,14 @@ func (e *Engine) Message(ctx context.Context, in *MessageInput) (Decision, error
 // Digest names the set.
 func (p Pinned) Digest() string { return p.s.digest }
 
-// Needs tells which costly facts the set refers to; nobody has to find out the
-// others.
-func (p Pinned) Needs() Needs { return p.s.needs }
+// Needs tells which costly facts the set, or the draft that is tried beside it,
+// refers to; nobody has to find out the others.
+func (p Pinned) Needs() Needs {
+	if p.draft != nil {
+		return p.s.needs.or(p.draft.needs)
+	}
+	return p.s.needs
+}
 
 // Sender asks the sender stage. An error is no decision: answer 451 4.3.0.
 func (p Pinned) Sender(ctx context.Context, in *SenderInput) (Decision, error) {
@@ -153,8 +167,22 @@ func (p Pinned) Message(ctx context.Context, in *MessageInput) (Decision, error)
 
 func (in *SenderInput) stamp() { stamp(&in.Time) }
 
-// ask evaluates one stage. A stage without rules accepts at no cost.
+// ask evaluates one stage, and lets a draft be tried on the same question. The
+// input must not change any more.
 func (p Pinned) ask(ctx context.Context, stage int, in input) (Decision, error) {
+	d, err := p.evaluate(ctx, stage, in)
+	switch {
+	case p.aside:
+	case err == nil && p.draft != nil:
+		p.e.shadow.offer(question{p.draft, stage, in, d}, p.e.metrics)
+	case err != nil && ctx.Err() == nil && p.s == p.e.set.Load(): // the client is still there, so it is the fault of the set in force
+		p.e.failed.add(stage, err)
+	}
+	return d, err
+}
+
+// evaluate asks one stage. A stage without rules accepts at no cost.
+func (p Pinned) evaluate(ctx context.Context, stage int, in input) (Decision, error) {
 	e, program, lane := p.e, p.s.stages[stage], p.lane()
 	if program == nil {
 		lane.metrics.decided(stage, Accept)

@@ -50,6 +50,13 @@ func (f *failures) add(stage int, err error) {
 	second.n++
 }
 
+// forget begins anew, for another set.
+func (f *failures) forget() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	clear(f.stages[:])
+}
+
 // recent tells what failed in the last minute, by stage.
 func (f *failures) recent() []Failing {
 	f.mu.Lock()

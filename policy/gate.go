@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -23,7 +24,7 @@ var (
 
 // start brings the first set into force. Behind a gate that is the set that was
 // accepted last, when one is kept, and what the folder holds waits.
-func (e *Engine) start() error {
+func (e *Engine) start(ctx context.Context) error {
 	kept, err := e.readKept()
 	if err != nil {
 		return err
@@ -34,14 +35,14 @@ func (e *Engine) start() error {
 			return fmt.Errorf("the set that was accepted last does not compile any more; to start with what %s holds, remove %s: %w", e.where(), e.keptFile(), problems)
 		}
 		e.resume(s)
-		e.note(e.offerFolder())
+		src, err := e.first(ctx)
+		if err == nil {
+			err = e.offer(src)
+		}
+		e.note(err)
 		return nil
 	}
-	src, err := e.readFolder()
-	for try := 0; errors.Is(err, errMoving) && try < 20; try++ {
-		time.Sleep(100 * time.Millisecond)
-		src, err = e.readFolder()
-	}
+	src, err := e.first(ctx)
 	if err != nil {
 		return err
 	}
@@ -54,6 +55,20 @@ func (e *Engine) start() error {
 		return nil
 	}
 	return e.activate(s, kept, "")
+}
+
+// first is what there is to begin with.
+func (e *Engine) first(ctx context.Context) (*source, error) {
+	src, err := e.folder.read()
+	for try := 0; errors.Is(err, errMoving) && try < 20; try++ {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+		src, err = e.folder.read()
+	}
+	return src, err
 }
 
 // where names where policies come from, for people.
@@ -152,6 +167,7 @@ func (e *Engine) putInForce(s *set, a Activation) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.set.Store(s)
+	e.failed.forget()
 	e.history = lastOf(append(e.history, a), maxHistory)
 	e.status = Status{Digest: a.Digest, Loaded: a.At, Default: a.Default}
 	e.pending = nil

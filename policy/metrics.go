@@ -12,7 +12,18 @@ type metrics struct {
 	decisions [stageCount][len(actionNames)]prometheus.Counter
 	errors    [stageCount]prometheus.Counter
 	stale     prometheus.Gauge
+	shadow    [stageCount][len(shadowResults)]prometheus.Counter
 }
+
+// What became of a question that a draft was to be tried on.
+const (
+	shadowSame = iota
+	shadowDiffers
+	shadowError
+	shadowDropped
+)
+
+var shadowResults = [...]string{shadowSame: "same", shadowDiffers: "differs", shadowError: "error", shadowDropped: "dropped"}
 
 // newMetrics registers the metrics; r may be nil.
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -26,8 +37,11 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	m := &metrics{stale: prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "behalf_policy_stale", Help: "1 while the policy folder holds a set that could not be loaded and an older one is in force.",
 	})}
+	shadow := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "behalf_policy_shadow_total", Help: "Questions that a draft was tried on, by how its answer compares to that of the set in force.",
+	}, []string{"stage", "result"})
 	if r != nil {
-		for _, c := range []prometheus.Collector{duration, decisions, m.stale} {
+		for _, c := range []prometheus.Collector{duration, decisions, m.stale, shadow} {
 			if err := r.Register(c); err != nil {
 				return nil, err
 			}
@@ -39,9 +53,14 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			m.decisions[i][a] = decisions.WithLabelValues(s.name, name)
 		}
 		m.errors[i] = decisions.WithLabelValues(s.name, "error")
+		for k, result := range shadowResults {
+			m.shadow[i][k] = shadow.WithLabelValues(s.name, result)
+		}
 	}
 	return m, nil
 }
+
+func (m *metrics) shadowed(stage, result int) { m.shadow[stage][result].Inc() }
 
 // The three below do nothing without metrics.
 

@@ -21,11 +21,11 @@ type Status struct {
 
 // PendingSet is a set that waits to be accepted.
 type PendingSet struct {
-	Digest   string
-	Since    time.Time
-	Default  bool // it is the built-in one
-	Reviewed bool // it was replayed, so that it can be accepted
-	Changes  Changes
+	Digest   string    `json:"digest"`
+	Since    time.Time `json:"since"`
+	Default  bool      `json:"default,omitempty"` // it is the built-in one
+	Reviewed bool      `json:"reviewed"`          // it was replayed, so that it can be accepted
+	Changes  Changes   `json:"changes"`           // from what is in force
 }
 
 // Activation is one set coming into force.

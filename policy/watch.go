@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"sync"
 	"time"
 )
 
@@ -20,52 +21,29 @@ var errGone = fmt.Errorf("the policy folder is gone: %w", fs.ErrNotExist)
 // errMoving is a folder that changed while it was read.
 var errMoving = errors.New("the policy folder changes while it is read")
 
-// Run watches the policy folder until ctx ends, when the engine was asked to:
-// what changed is compiled aside and swapped in whole; what cannot be loaded is
-// logged and shown by Status while the last good set stays in force. It returns
-// nil once it has stopped.
-func (e *Engine) Run(ctx context.Context) error {
-	if !e.o.Watch || e.o.Path == "" {
-		<-ctx.Done()
-		return nil
-	}
-	e.watch(ctx)
-	return nil
+// watched is the folder that policies are read from, and what stands in for it while it was
+// never there. One goroutine uses it at a time.
+type watched struct {
+	path     string
+	defaults fs.FS // nil: nothing stands in for it
+	seen     bool  // the folder was there once
 }
 
-func (e *Engine) watch(ctx context.Context) {
-	// tried is the folder that was loaded last, whether that went well or not.
-	// The set in force at the start was read before the first look, so the first
-	// look always loads once; the digest says whether that changed anything.
-	tried, before := "", ""
-	ticker := time.NewTicker(poll)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case now := <-ticker.C:
-			look, err := e.look(now)
-			if settled := look == before; !settled || look == tried {
-				before = look
-				continue
-			}
-			if err == nil && look != "" {
-				err = e.offerFolder()
-			}
-			if errors.Is(err, errMoving) {
-				before = "" // look again
-				continue
-			}
-			tried = look
-			e.note(err)
-		}
+// open gives the folder, or its stand-in.
+func (f *watched) open() (dir fs.FS, isDefault bool, err error) {
+	dir, isDefault, err = openFolder(f.path, f.defaults)
+	switch {
+	case err == nil && isDefault && f.seen:
+		return nil, false, errGone
+	case err == nil && dir == nil:
+		return nil, false, errors.New("neither a folder nor defaults are given")
 	}
+	return dir, isDefault, err
 }
 
 // look is the signature of the folder, empty where the defaults stand in for it.
-func (e *Engine) look(now time.Time) (string, error) {
-	dir, isDefault, err := e.openFolder()
+func (f *watched) look(now time.Time) (string, error) {
+	dir, isDefault, err := f.open()
 	look := ""
 	if err == nil && !isDefault {
 		look, err = signature(dir, now)
@@ -76,21 +54,10 @@ func (e *Engine) look(now time.Time) (string, error) {
 	return look, err
 }
 
-func (e *Engine) openFolder() (dir fs.FS, isDefault bool, err error) {
-	dir, isDefault, err = openFolder(e.o.Path, e.o.Defaults)
-	switch {
-	case err == nil && isDefault && e.hadFolder:
-		return nil, false, errGone
-	case err == nil && dir == nil:
-		return nil, false, errors.New("neither a folder nor defaults are given")
-	}
-	return dir, isDefault, err
-}
-
-// readFolder reads what the folder, or its stand-in, holds, at one moment: the
-// error is errMoving when that was not to be had.
-func (e *Engine) readFolder() (*source, error) {
-	dir, isDefault, err := e.openFolder()
+// read reads what the folder, or its stand-in, holds, at one moment: the error is
+// errMoving when that was not to be had.
+func (f *watched) read() (*source, error) {
+	dir, isDefault, err := f.open()
 	if err != nil {
 		return nil, err
 	}
@@ -106,17 +73,59 @@ func (e *Engine) readFolder() (*source, error) {
 	if after, err := signature(dir, now); err != nil || after != before {
 		return nil, errMoving
 	}
-	e.hadFolder = e.hadFolder || !isDefault
+	f.seen = f.seen || !isDefault
 	return src, nil
 }
 
-// offerFolder offers what the folder holds now.
-func (e *Engine) offerFolder() error {
-	src, err := e.readFolder()
-	if err != nil {
-		return err
+// watch gives what the folder holds to load whenever it changed, and how that
+// went to note, until ctx ends. It begins with what is there.
+func (f *watched) watch(ctx context.Context, load func(*source) error, note func(error)) {
+	// tried is the folder that was loaded last, whether that went well or not.
+	tried, before := "", ""
+	ticker := time.NewTicker(poll)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			look, err := f.look(now)
+			if settled := look == before; !settled || look == tried {
+				before = look
+				continue
+			}
+			if err == nil && look != "" {
+				var src *source
+				if src, err = f.read(); err == nil {
+					err = load(src)
+				}
+			}
+			if errors.Is(err, errMoving) {
+				before = "" // look again
+				continue
+			}
+			tried = look
+			note(err)
+		}
 	}
-	return e.offer(src)
+}
+
+// Run takes changes of the policies until ctx ends, when the engine was asked
+// to: what changed is compiled aside and swapped in whole; what cannot be loaded
+// is logged and shown by Status while the last good set stays in force. It tries
+// a draft too, if there is one. It returns nil once all of it has stopped.
+func (e *Engine) Run(ctx context.Context) error {
+	var parts sync.WaitGroup
+	if e.o.Watch && e.o.Path != "" {
+		parts.Go(func() { e.folder.watch(ctx, e.offer, e.note) })
+	}
+	if e.shadow != nil {
+		parts.Go(func() { e.shadow.watch(ctx, e) })
+		parts.Go(func() { e.shadow.run(ctx, e) })
+	}
+	<-ctx.Done()
+	parts.Wait()
+	return nil
 }
 
 // note records how the last attempt to load went.

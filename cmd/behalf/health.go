@@ -45,6 +45,9 @@ func (s *server) notReady() []string {
 	if st := s.policy.Status(); st.Err != nil {
 		reasons = append(reasons, "policy: the newest set was refused, the last good one is in force: "+st.Err.Error())
 	}
+	for _, f := range s.policy.Status().Failing {
+		reasons = append(reasons, fmt.Sprintf("policy: %s failed %d times in the last minute: %s", f.Package, f.Count, f.Last))
+	}
 	if lag := s.notices.Lag(); lag > maxLag {
 		reasons = append(reasons, fmt.Sprintf("notices: %d events behind", lag))
 	}

@@ -97,7 +97,7 @@ func rootCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(badFlag)
-	root.AddCommand(serveCommand(), configCommand(), versionCommand(), policyCommand())
+	root.AddCommand(serveCommand(), configCommand(), versionCommand())
 	root.AddCommand(clientCommands()...)
 	return root
 }

@@ -14,7 +14,7 @@ func clientCommands() []*cobra.Command {
 	f := &clientFlags{}
 	cs := []*cobra.Command{
 		applyCommand(f), getCommand(f), deleteCommand(f), tenantCommand(f), credentialCommand(f), domainCommand(f),
-		sendCommand(f), messageCommand(f), queueCommand(f), suppressionCommand(f),
+		sendCommand(f), messageCommand(f), queueCommand(f), suppressionCommand(f), policyCommand(f),
 	}
 	for _, c := range cs {
 		f.add(c)
@@ -24,7 +24,7 @@ func clientCommands() []*cobra.Command {
 
 // selection are the flags that pick messages.
 type selection struct {
-	tenant, state, domain, recipient, from, tag, stream, credential, messageID, since, until string
+	tenant, state, domain, recipient, from, tag, stream, credential, messageID, rule, since, until string
 }
 
 func (s *selection) add(c *cobra.Command) {
@@ -37,13 +37,14 @@ func (s *selection) add(c *cobra.Command) {
 	c.Flags().StringVar(&s.stream, "stream", "", "in this `STREAM`")
 	c.Flags().StringVar(&s.credential, "credential", "", "submitted by this `USERNAME`")
 	c.Flags().StringVar(&s.messageID, "message-id", "", "with this `MESSAGE-ID`")
+	c.Flags().StringVar(&s.rule, "rule", "", "with a recipient held by this `RULE` of policy")
 	c.Flags().StringVar(&s.since, "since", "", "accepted at this `TIME` (RFC 3339) or later")
 	c.Flags().StringVar(&s.until, "until", "", "accepted before this `TIME` (RFC 3339)")
 }
 
 func (s *selection) fields() map[string]string {
 	all := map[string]string{"tenant": s.tenant, "state": s.state, "domain": s.domain, "recipient": s.recipient, "from": s.from, "tag": s.tag,
-		"stream": s.stream, "credential": s.credential, "message_id": s.messageID, "since": s.since, "until": s.until}
+		"stream": s.stream, "credential": s.credential, "message_id": s.messageID, "rule": s.rule, "since": s.since, "until": s.until}
 	for k, v := range all {
 		if v == "" {
 			delete(all, k)

@@ -13,8 +13,9 @@ import (
 	"behalf/policy"
 )
 
-// policyCommand works on files, without a server.
-func policyCommand() *cobra.Command {
+// policyCommand checks, tests and tries policies in files, without a server, and
+// shows and changes what is in force on one.
+func policyCommand(f *clientFlags) *cobra.Command {
 	var path string
 	check := &cobra.Command{Use: "check", Short: "Compile policies and check every reference to their input", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -70,16 +71,19 @@ func policyCommand() *cobra.Command {
 		}}
 	eval.Flags().StringVar(&input, "input", "", "`FILE` with the input of a stage as JSON")
 	eval.Flags().StringVar(&pkg, "package", "", "stage to ask; default told from the input")
-	c := group("policy", "Check, test and try policies (offline)", check, test, eval)
-	c.PersistentPreRunE = func(*cobra.Command, []string) error {
-		if path == "" {
+	for _, offline := range []*cobra.Command{check, test, eval} {
+		offline.Short += " (offline)"
+		offline.PreRunE = func(*cobra.Command, []string) error {
+			if path == "" {
+				return nil
+			}
+			if _, err := os.Stat(path); err != nil {
+				return fmt.Errorf("--path: %w", err)
+			}
 			return nil
 		}
-		if _, err := os.Stat(path); err != nil {
-			return fmt.Errorf("--path: %w", err)
-		}
-		return nil
+		offline.Flags().StringVar(&path, "path", "", "`FOLDER` of policies; default the built-in ones")
 	}
-	c.PersistentFlags().StringVar(&path, "path", "", "`FOLDER` of policies; default the built-in ones")
-	return c
+	return group("policy", "Check, test and try policies; see and accept what is in force", check, test, eval,
+		policyStatusCommand(f), policyAcceptCommand(f), policyShadowCommand(f))
 }

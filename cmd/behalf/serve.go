@@ -194,7 +194,10 @@ func (s *server) openDirectory(ctx context.Context) (err error) {
 
 // openPolicy compiles the rules and reads the limits back.
 func (s *server) openPolicy(ctx context.Context) (err error) {
-	s.policy, err = policy.New(ctx, policy.Options{Path: s.c.Policy.Path, Defaults: policies.FS, Watch: *s.c.Policy.Watch, Log: s.log, Metrics: s.reg})
+	s.policy, err = policy.New(ctx, policy.Options{
+		Path: s.c.Policy.Path, Defaults: policies.FS, Watch: *s.c.Policy.Watch, Gate: s.c.Policy.Gate, Shadow: s.c.Policy.Shadow,
+		Keep: filepath.Join(s.c.Data, "policy"), Log: s.log, Metrics: s.reg,
+	})
 	if err != nil {
 		return fmt.Errorf("loading the policies: %w", err)
 	}

@@ -37,6 +37,9 @@ func (c *Config) check(s *source) error {
 			return bad("policy.path", "%s is not a folder", c.Policy.Path)
 		}
 	}
+	if c.Policy.Shadow != "" && c.Policy.Shadow == c.Policy.Path {
+		return bad("policy.shadow", "must not be policy.path; give the draft a folder of its own")
+	}
 	if p := c.Upstream.Platform; p != nil && p.Security == "none" && p.Password != "" && !p.AllowInsecure && !isLoopback(p.Host) {
 		return bad("upstream.platform.security", "a password never travels without TLS; use tls or starttls, or set allow_insecure: true")
 	}

@@ -81,8 +81,10 @@ type Store struct {
 
 // Policy says where the admin's rules are; an empty Path means the built-in ones.
 type Policy struct {
-	Path  string `json:"path"`
-	Watch *bool  `json:"watch"`
+	Path   string `json:"path"`
+	Watch  *bool  `json:"watch"`
+	Gate   bool   `json:"gate"`
+	Shadow string `json:"shadow"`
 }
 
 // Platform is what belongs to the platform itself.

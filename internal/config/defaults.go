@@ -28,7 +28,7 @@ func (c *Config) defaults(dir string) {
 	c.Data = under(dir, c.Data)
 	text(&c.Admin.KeyFile, filepath.Join(c.Data, "admin.key"))
 	text(&c.Secrets.KeyFile, filepath.Join(c.Data, "master.key"))
-	for _, p := range []*string{&c.Admin.KeyFile, &c.Secrets.KeyFile, &c.TLS.Cert, &c.TLS.Key, &c.Policy.Path} {
+	for _, p := range []*string{&c.Admin.KeyFile, &c.Secrets.KeyFile, &c.TLS.Cert, &c.TLS.Key, &c.Policy.Path, &c.Policy.Shadow} {
 		*p = under(dir, *p)
 	}
 	span(&c.Resolver.Timeout, 5*time.Second)

@@ -104,8 +104,12 @@ var attempts = map[string][]attempt{
 	"POST /v1/tenants":          {{path: "/v1/tenants", body: `{"name":"{tenant}"}`}, {path: "/v1/tenants", body: `{"name":"{tenant}","suspended":{"reason":"x"}}`}},
 	"GET /v1/tenants/{name}/limits": {{path: "/v1/tenants/{tenant}/limits"}, {path: "/v1/tenants/{tenant}/limits?tenant=acme"},
 		{path: "/v1/tenants/acme/limits", header: map[string]string{"Behalf-Tenant": "{tenant}"}, harmless: true}},
-	"GET /v1/credentials":        lists("/v1/credentials"),
-	"GET /v1/credentials/{name}": append(resource("/v1/credentials/", "only-{tenant}"), attempt{path: "/v1/credentials/platform%2Fall"}),
+	"GET /v1/tenants/{name}/unusual": {{path: "/v1/tenants/{tenant}/unusual"}, {path: "/v1/tenants/{tenant}/unusual?tenant=acme"},
+		{path: "/v1/tenants/acme/unusual", header: map[string]string{"Behalf-Tenant": "{tenant}"}, harmless: true}},
+	"POST /v1/tenants/{name}/unusual/release": {{path: "/v1/tenants/{tenant}/unusual/release", body: "{}"}, {path: "/v1/tenants/{tenant}/unusual/release", body: `{"credential":"acme/app"}`}},
+	"POST /v1/tenants/{name}/unusual/cancel":  {{path: "/v1/tenants/{tenant}/unusual/cancel", body: "{}"}, {path: "/v1/tenants/{tenant}/unusual/cancel", body: `{"credential":"acme/app"}`}},
+	"GET /v1/credentials":                     lists("/v1/credentials"),
+	"GET /v1/credentials/{name}":              append(resource("/v1/credentials/", "only-{tenant}"), attempt{path: "/v1/credentials/platform%2Fall"}),
 	"DELETE /v1/credentials/{name}": append(resource("/v1/credentials/", "only-{tenant}"),
 		attempt{path: "/v1/credentials/platform%2Fall"}, attempt{path: "/v1/credentials/all?tenant=platform"}),
 	"POST /v1/credentials": append(applied("/v1/credentials", `"name":"mine"`),
@@ -155,6 +159,8 @@ var attempts = map[string][]attempt{
 	"POST /v1/queue/cancel":      bulk("/v1/queue/cancel"),
 	"GET /v1/events":             {{path: "/v1/events?tenant={tenant}"}, {path: "/v1/events?tenant={tenant}", header: map[string]string{"Last-Event-ID": "0"}}},
 	"GET /v1/policies":           {{path: "/v1/policies"}},
+	"GET /v1/policies/shadow":    {{path: "/v1/policies/shadow"}, {path: "/v1/policies/shadow?tenant={tenant}"}},
+	"POST /v1/policies/accept":   {{path: "/v1/policies/accept", body: `{"digest":"{tenant}"}`}},
 	"POST /v1/policies/evaluate": {{path: "/v1/policies/evaluate", body: `{"tenant":{"name":"{tenant}"}}`}},
 }
 

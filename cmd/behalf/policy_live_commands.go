@@ -1,0 +1,171 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"behalf/policy"
+	"behalf/web/api"
+)
+
+// policyStatusCommand shows what is in force, what waits, and what was before.
+func policyStatusCommand(f *clientFlags) *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{Use: "status", Short: "Show the policies in force, what waits, and what changed", Args: noArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		raw, err := f.fetch(cmd, "/v1/policies")
+		if err != nil || asJSON {
+			return showJSON(cmd.OutOrStdout(), raw, err)
+		}
+		var st api.PolicyStatus
+		if err := json.Unmarshal(raw, &st); err != nil {
+			return fmt.Errorf("reading the server's answer: %w", err)
+		}
+		return writeStatus(cmd.OutOrStdout(), &st)
+	}}
+	c.Flags().BoolVar(&asJSON, "json", false, "the server's answer as it is")
+	return c
+}
+
+// fetch gets one object of the API as it is.
+func (f *clientFlags) fetch(cmd *cobra.Command, path string) (raw json.RawMessage, err error) {
+	server, err := f.client()
+	if err != nil {
+		return nil, err
+	}
+	err = server.call(cmd.Context(), http.MethodGet, path, nil, nil, &raw)
+	return raw, err
+}
+
+func showJSON(w io.Writer, raw json.RawMessage, err error) error {
+	if err != nil {
+		return err
+	}
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(raw)
+}
+
+func writeStatus(w io.Writer, st *api.PolicyStatus) error {
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	own := ""
+	if st.Default {
+		own = " (built in)"
+	}
+	fmt.Fprintf(t, "in force\t%s%s\tsince %s\n", st.Digest, own, when(st.Loaded))
+	if st.Error != "" {
+		fmt.Fprintf(t, "refused\tsince %s\t%s\n", when(st.Since), st.Error)
+	}
+	for _, b := range st.Failing {
+		fmt.Fprintf(t, "failing\t%s\t%d times in the last minute: %s\n", b.Package, b.Count, b.Last)
+	}
+	if p := st.Pending; p != nil {
+		next := "replay it, then accept it"
+		if p.Reviewed {
+			next = "it was replayed; accept it with  behalf policy accept " + p.Digest
+		}
+		fmt.Fprintf(t, "waits\t%s\tsince %s; %s\n", p.Digest, when(p.Since), next)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	if p := st.Pending; p != nil {
+		fmt.Fprintln(w, "\nwhat the set that waits changes")
+		writeChanges(w, &p.Changes)
+	}
+	for _, a := range st.History {
+		by := ""
+		if a.By != "" {
+			by = ", accepted by " + a.By
+		}
+		fmt.Fprintf(w, "\n%s  %s  %d files%s\n", when(a.At), a.Digest, a.Files, by)
+		writeChanges(w, &a.Changes)
+	}
+	return nil
+}
+
+func writeChanges(w io.Writer, c *policy.Changes) {
+	for _, x := range c.Files {
+		fmt.Fprintf(w, "  %-8s file  %s\n", x.Change, x.File)
+	}
+	for _, x := range c.Rules {
+		fmt.Fprintf(w, "  %-8s rule  %s: %s %s (%s)\n", x.Change, x.Package, x.Result, x.Rule, x.File)
+	}
+	for _, x := range c.Data {
+		fmt.Fprintf(w, "  %-8s data  %s\n", x.Change, x.Path)
+	}
+	if c.More > 0 {
+		fmt.Fprintf(w, "  and %d more\n", c.More)
+	}
+}
+
+func when(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05") }
+
+// policyAcceptCommand puts the set that waits in force.
+func policyAcceptCommand(f *clientFlags) *cobra.Command {
+	return &cobra.Command{Use: "accept DIGEST", Short: "Put the set that waits in force, once it was replayed", Args: exactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+		server, err := f.client()
+		if err != nil {
+			return err
+		}
+		if err := server.call(cmd.Context(), http.MethodPost, "/v1/policies/accept", nil, map[string]string{"digest": args[0]}, nil); err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is in force\n", args[0])
+		return err
+	}}
+}
+
+// policyShadowCommand shows what a draft would have decided otherwise.
+func policyShadowCommand(f *clientFlags) *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{Use: "shadow", Short: "Show what the draft beside the policies in force would decide otherwise", Args: noArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		raw, err := f.fetch(cmd, "/v1/policies/shadow")
+		if err != nil || asJSON {
+			return showJSON(cmd.OutOrStdout(), raw, err)
+		}
+		var r policy.ShadowReport
+		if err := json.Unmarshal(raw, &r); err != nil {
+			return fmt.Errorf("reading the server's answer: %w", err)
+		}
+		return writeShadow(cmd.OutOrStdout(), &r)
+	}}
+	c.Flags().BoolVar(&asJSON, "json", false, "the server's answer as it is")
+	return c
+}
+
+func writeShadow(w io.Writer, r *policy.ShadowReport) error {
+	fmt.Fprintf(w, "draft %s in %s\n", r.Digest, r.Path)
+	if r.Error != "" {
+		fmt.Fprintf(w, "not tried: %s\n", r.Error)
+	}
+	fmt.Fprintf(w, "%d the same, %d different, %d failed, %d dropped", r.Same, r.Differs, r.Failed, r.Dropped)
+	if !r.Since.IsZero() {
+		fmt.Fprintf(w, " since %s", when(r.Since))
+	}
+	fmt.Fprintln(w)
+	if r.LastError != "" {
+		fmt.Fprintf(w, "last failure: %s\n", r.LastError)
+	}
+	for _, g := range r.Groups {
+		fmt.Fprintf(w, "\n%d  tenant %s  %s  %s -> %s  %s\n", g.Count, g.Tenant, g.Package, g.Was, g.Would, g.Rule)
+		for _, x := range g.Examples {
+			fmt.Fprintf(w, "    %s  from %s", when(x.At), x.From)
+			for _, more := range [][2]string{{"to ", x.Recipient}, {"subject ", x.Subject}, {"", x.MessageID}} {
+				if more[1] != "" {
+					fmt.Fprintf(w, "  %s%s", more[0], more[1])
+				}
+			}
+			fmt.Fprintf(w, "\n        %s\n", x.Summary)
+		}
+	}
+	if r.More > 0 {
+		fmt.Fprintf(w, "\nand %d differences of other kinds\n", r.More)
+	}
+	return nil
+}
