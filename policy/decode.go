@@ -27,7 +27,18 @@ func resultNames(pkg string) []string {
 
 func isResult(pkg, name string) bool { return slices.Contains(resultNames(pkg), name) }
 
-func resultSpec(name string) spec {
+// specs are those of all results, made once.
+var specs = func() map[string]spec {
+	all := map[string]spec{}
+	for _, name := range slices.Concat(resultNames(PackageMessage), resultNames(PackageInboundMessage)) {
+		all[name] = specOf(name)
+	}
+	return all
+}()
+
+func resultSpec(name string) spec { return specs[name] }
+
+func specOf(name string) spec {
 	common := []string{"rule", "reason", "detail"}
 	with := func(required []string, optional ...string) spec {
 		return spec{slices.Concat(common, required, optional), required}

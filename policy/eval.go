@@ -22,18 +22,12 @@ func (p *program) decide(ctx context.Context, s *set, deadline time.Duration, in
 	if p.plan == nil {
 		return p.evaluate(ctx, s, deadline, in.term(p.fields), nil)
 	}
-	var buf [16]*ast.Term
-	sets := buf[:len(p.results)]
+	sets := make([]*ast.Term, len(p.results))
 	pkg := stages()[p.stage].name
-	err := p.plan.Eval(ctx, plan.Question{Input: view(in, p.fields), Data: s.documents.term, Deadline: deadline}, sets)
-	var fault *plan.Fault
-	var limit *plan.Limit
-	switch {
-	case errors.As(err, &fault):
-		return p.evaluate(ctx, s, deadline, in.term(p.fields), nil)
-	case errors.As(err, &limit), errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
-		return Decision{}, fmt.Errorf("policy %s %w", pkg, err) // "… takes more than …"
-	case err != nil:
+	if err := p.plan.Eval(ctx, plan.Question{Input: view(in, p.fields), Data: s.documents.term, Deadline: deadline}, sets); err != nil {
+		if isFault(err) {
+			return p.evaluate(ctx, s, deadline, in.term(p.fields), nil)
+		}
 		return Decision{}, fmt.Errorf("policy %s: %w", pkg, err)
 	}
 	d, err := p.decode(pkg, s, sets)
@@ -41,6 +35,11 @@ func (p *program) decide(ctx context.Context, s *set, deadline time.Duration, in
 		return Decision{}, fmt.Errorf("policy %s: %w", pkg, err)
 	}
 	return d, nil
+}
+
+func isFault(err error) bool {
+	var fault *plan.Fault
+	return errors.As(err, &fault)
 }
 
 // warnUnplanned says which stages of a set run without a plan.
@@ -137,8 +136,10 @@ func (p *program) decode(pkg string, s *set, sets []*ast.Term) (Decision, error)
 	d := draft{pkg: pkg, files: s.files}
 	d.d.Digest = s.digest
 	for i, name := range p.results {
-		if err := sets[i].Value.(ast.Set).Iter(func(t *ast.Term) error { return d.add(name, t) }); err != nil {
-			return Decision{}, err
+		for _, t := range sets[i].Value.(ast.Set).Slice() {
+			if err := d.add(name, t); err != nil {
+				return Decision{}, err
+			}
 		}
 	}
 	return d.decision(), nil

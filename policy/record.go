@@ -37,6 +37,19 @@ func (r *record) open(t *ast.Term) error {
 	})
 }
 
+// fieldTerms are the names of all fields of results, built once.
+var fieldTerms = termsOf(specs)
+
+func termsOf(specs map[string]spec) map[string]*ast.Term {
+	terms := map[string]*ast.Term{}
+	for _, s := range specs {
+		for _, name := range s.fields {
+			terms[name] = ast.StringTerm(name)
+		}
+	}
+	return terms
+}
+
 func (r *record) fail(field, why string) {
 	if r.err == nil {
 		r.err = fmt.Errorf("%s %q: %s %s", r.result, r.rule, field, why)
@@ -44,7 +57,7 @@ func (r *record) fail(field, why string) {
 }
 
 func (r *record) get(field string) ast.Value {
-	if t := r.obj.Get(ast.StringTerm(field)); t != nil {
+	if t := r.obj.Get(fieldTerms[field]); t != nil {
 		return t.Value
 	}
 	return nil

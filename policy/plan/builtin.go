@@ -70,7 +70,7 @@ func (m *machine) failed(s *stmt, err error) int {
 		return returned
 	}
 	if topdown.IsCancel(err) {
-		m.err = fmt.Errorf("took longer than %v: %w", m.q.Deadline, context.DeadlineExceeded)
+		m.err = fmt.Errorf("it took longer than %v: %w", m.q.Deadline, context.DeadlineExceeded)
 		return returned
 	}
 	var halt topdown.Halt

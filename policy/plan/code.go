@@ -35,6 +35,8 @@ const (
 	opMakeArray  // t = an empty array, and so on; n is how much will be added
 	opMakeObject
 	opMakeSet
+	opArray      // t = the array of args
+	opObject     // t = the object of args: key, value, key, …
 	opAppend     // add a to array t
 	opInsert     // set a in object t to b
 	opInsertOnce // the same; a conflict if it has another value

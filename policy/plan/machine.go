@@ -31,7 +31,7 @@ const (
 // as in "takes more than 10 steps".
 type Limit struct{ What string }
 
-func (l *Limit) Error() string { return l.What }
+func (l *Limit) Error() string { return "it " + l.What }
 
 // A Fault is a built-in function that failed, or two values where there may be
 // one. OPA may be of another opinion, see the package comment.
@@ -214,7 +214,7 @@ func (m *machine) tick() bool {
 	} else if err := m.ctx.Err(); err != nil {
 		m.err = err
 	} else if m.q.Deadline > 0 && time.Since(m.start) > m.q.Deadline {
-		m.err = fmt.Errorf("took longer than %v: %w", m.q.Deadline, context.DeadlineExceeded)
+		m.err = fmt.Errorf("it took longer than %v: %w", m.q.Deadline, context.DeadlineExceeded)
 	}
 	return m.err == nil
 }

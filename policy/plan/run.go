@@ -132,6 +132,8 @@ func (m *machine) other(s *stmt, f []*ast.Term) int {
 		}
 	case opMerge:
 		return m.merge(s, f)
+	case opArray, opObject:
+		return m.literal(s, f)
 	case opAppend, opInsert, opInsertOnce, opAdd:
 		if !m.build(perElement) {
 			return returned

@@ -81,7 +81,20 @@ func (t *translator) function(fn *function, blocks []*ir.Block, result ir.Local)
 	}
 	var err error
 	fn.body, err = t.blocks(blocks)
+	if result >= 0 { // an entry point's own object is no value, see answers
+		tidy(fn.body)
+	}
 	return err
+}
+
+// tidy gathers literals in all blocks.
+func tidy(blocks []block) {
+	for i := range blocks {
+		for j := range blocks[i] {
+			tidy(blocks[i][j].blocks)
+		}
+		blocks[i] = gather(blocks[i])
+	}
 }
 
 // answers turns the making of a result object at the end of an entry point into
