@@ -1,6 +1,6 @@
 # One contract, several tenants: those with the same label "organisation" share
-# one allowance of recipients in 30 days, which data.organisations gives. At 90%
-# and above the client is warned by the relay itself.
+# one allowance of recipients in 30 days, which data.organisations gives. Warnings
+# come at 75 and 90 percent, as for every limit.
 package behalf.submission.sender
 
 limit contains {
