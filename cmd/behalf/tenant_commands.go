@@ -81,7 +81,8 @@ func tenantCommand(f *clientFlags) *cobra.Command {
 			return edit(cmd, f, "tenants", "", args[0], nil, func(t map[string]any) error { delete(t, "suspended"); return nil })
 		},
 	}
-	return group("tenant", "Tenants", add, suspend, resume, limitsCommand(f), listCommand(f, "tenants"), showCommand(f, "tenants"), removeCommand(f, "tenant"))
+	below := []*cobra.Command{add, suspend, resume, limitsCommand(f), listCommand(f, "tenants"), showCommand(f, "tenants"), removeCommand(f, "tenant")}
+	return group("tenant", "Tenants", append(below, unusualCommands(f)...)...)
 }
 
 func set(m map[string]any, k, v string) {

@@ -74,6 +74,7 @@ func Mount(r chi.Router, p Parts, version string) {
 	a.policies(h)
 	a.stats(h)
 	a.limits(h)
+	a.unusual(h)
 	describeProblems(h.OpenAPI())
 	r.Get("/docs", docs(h))
 }

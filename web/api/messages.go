@@ -121,6 +121,7 @@ type Selection struct {
 	Stream     string    `query:"stream" json:"stream,omitempty"`
 	Credential string    `query:"credential" json:"credential,omitempty"`
 	MessageID  string    `query:"message_id" json:"message_id,omitempty"`
+	Rule       string    `query:"rule" json:"rule,omitempty" doc:"Of policy, that holds a recipient: its name, or file:rule."`
 	Since      time.Time `query:"since" json:"since,omitzero"`
 	Until      time.Time `query:"until" json:"until,omitzero"`
 }
@@ -130,7 +131,7 @@ type Selection struct {
 func (a *API) filter(ctx context.Context, s Selection) (spool.Filter, error) {
 	c := web.CallerOf(ctx)
 	f := spool.Filter{State: mail.State(s.State), Domain: s.Domain, Recipient: s.Recipient, From: s.From, Tag: s.Tag, Stream: s.Stream,
-		Credential: s.Credential, MessageID: s.MessageID, Since: s.Since, Until: s.Until}
+		Credential: s.Credential, MessageID: s.MessageID, Rule: s.Rule, Since: s.Since, Until: s.Until}
 	if c.Named != "" {
 		if s.Tenant != "" && s.Tenant != c.Named {
 			return f, &tenant.ValidationError{Fields: []tenant.FieldError{{Field: "tenant", Message: "the header Behalf-Tenant names another"}}}
