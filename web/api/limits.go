@@ -46,7 +46,7 @@ type MetLimit struct {
 // TenantLimits are the limits of a tenant, at the door and at delivery.
 type TenantLimits struct {
 	Items    []MetLimit `json:"items" doc:"Limits of rules that the tenant met of late, the most pressing first. They are remembered since the last start."`
-	Delivery []Queue `json:"delivery" doc:"Its queues, with what binds each at delivery."`
+	Delivery []Queue    `json:"delivery" doc:"Its queues, with what binds each at delivery."`
 }
 
 // limits registers what limits a tenant.
