@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/net/netutil"
 
+	"behalf/relay/replay"
 	"behalf/relay/smtpd"
 	"behalf/web"
 	"behalf/web/api"
@@ -88,7 +89,7 @@ func closeListeners(ls []net.Listener) func() error {
 func (s *server) openHTTP(context.Context) error {
 	r := web.NewRouter(s.log)
 	api.Mount(r, api.Parts{
-		Directory: s.directory, Checker: s.checker, Spool: s.spool, Store: s.store, Intake: s.intake, Dispatcher: s.dispatch, Policy: s.policy,
+		Directory: s.directory, Checker: s.checker, Spool: s.spool, Store: s.store, Intake: s.intake, Dispatcher: s.dispatch, Policy: s.policy, Replay: &replay.Runner{Journal: s.journal},
 		Auth: &web.Auth{AdminKey: s.adminKey, Intake: s.intake, Throttle: s.throttle, Log: s.log}, MaxSize: int64(s.c.Submission.MaxSize), Log: s.log,
 	}, version)
 	web.Unsubscribe(r, s.intake, s.log)

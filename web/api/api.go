@@ -19,6 +19,7 @@ import (
 	"behalf/policy"
 	"behalf/relay"
 	"behalf/relay/dispatch"
+	"behalf/relay/replay"
 	"behalf/spool"
 	"behalf/tenant"
 	"behalf/tenant/dnscheck"
@@ -34,6 +35,7 @@ type Parts struct {
 	Intake     *relay.Intake
 	Dispatcher *dispatch.Dispatcher
 	Policy     *policy.Engine
+	Replay     *replay.Runner // nil: nothing is recorded
 	Auth       *web.Auth
 	MaxSize    int64 // octets of a message
 	Log        *slog.Logger
@@ -72,6 +74,7 @@ func Mount(r chi.Router, p Parts, version string) {
 	a.operations(h)
 	a.suppressions(h)
 	a.policies(h)
+	a.replay(h)
 	a.stats(h)
 	a.limits(h)
 	a.unusual(h)

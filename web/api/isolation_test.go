@@ -161,6 +161,7 @@ var attempts = map[string][]attempt{
 	"GET /v1/policies":           {{path: "/v1/policies"}},
 	"GET /v1/policies/shadow":    {{path: "/v1/policies/shadow"}, {path: "/v1/policies/shadow?tenant={tenant}"}},
 	"POST /v1/policies/accept":   {{path: "/v1/policies/accept", body: `{"digest":"{tenant}"}`}},
+	"POST /v1/policies/replay":   {{path: "/v1/policies/replay?tenant={tenant}", body: `{"active":true}`}, {path: "/v1/policies/replay", body: `{"active":true}`, header: map[string]string{"Behalf-Tenant": "{tenant}"}}},
 	"POST /v1/policies/evaluate": {{path: "/v1/policies/evaluate", body: `{"tenant":{"name":"{tenant}"}}`}},
 }
 
