@@ -46,7 +46,7 @@ zone:
 `, dir, ip, port))
 	k.Process = Spawn(t, nil, knotd, "-c", conf)
 	Listens(t, k.Addr)
-	Until(t, 15*time.Second, "the zone", func() bool { return Resolves(k.Addr, ".", "SOA") })
+	Until(t, patience, "the zone", func() bool { return Resolves(k.Addr, ".", "SOA") })
 	return k
 }
 

@@ -132,7 +132,7 @@ func Port(t testing.TB) int {
 var nextPort atomic.Uint32
 
 // patience is how long a message may take to arrive on a busy machine.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // Addr joins a host and a port.
 func Addr(host string, port int) string { return net.JoinHostPort(host, strconv.Itoa(port)) }
@@ -140,7 +140,7 @@ func Addr(host string, port int) string { return net.JoinHostPort(host, strconv.
 // Listens waits until something listens at the address.
 func Listens(t testing.TB, addr string) {
 	t.Helper()
-	Until(t, 15*time.Second, "a server at "+addr, func() bool {
+	Until(t, patience, "a server at "+addr, func() bool {
 		c, err := net.DialTimeout("tcp", addr, time.Second)
 		if err == nil {
 			c.Close()

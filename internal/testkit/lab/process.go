@@ -55,7 +55,8 @@ func (p *Process) Log() string {
 	return string(b)
 }
 
-// Stop asks the program to end, insists after ten seconds, and gives its error.
+// Stop asks the program to end, insists when it takes longer than the relay gives
+// to what is under way, and gives its error.
 func (p *Process) Stop() error {
 	if !p.Running() {
 		return p.err
@@ -63,7 +64,7 @@ func (p *Process) Stop() error {
 	_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may end by itself just now
 	select {
 	case <-p.done:
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		p.Kill()
 	}
 	return p.err

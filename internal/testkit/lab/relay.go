@@ -77,7 +77,7 @@ egress: { allow: [127.0.0.0/8] }
 func (r *Relay) Start(t testing.TB) {
 	t.Helper()
 	r.Launch(t)
-	Until(t, 20*time.Second, "the relay to be ready", func() bool {
+	Until(t, patience, "the relay to be ready", func() bool {
 		if !r.Running() {
 			t.Fatalf("the relay ended: %v\n%s", r.err, r.Log())
 		}
@@ -110,7 +110,7 @@ func (r *Relay) Metrics(t testing.TB) string {
 }
 
 func (r *Relay) get(path string) (int, string) {
-	resp, err := (&http.Client{Timeout: 5 * time.Second}).Get(r.HTTP + path)
+	resp, err := (&http.Client{Timeout: patience / 3}).Get(r.HTTP + path)
 	if err != nil {
 		return 0, ""
 	}
