@@ -30,6 +30,9 @@ type Options struct {
 	// MaxInput bounds the header fields, attachments, hosts and candidates of
 	// one message together; default 20,000. More is an error.
 	MaxInput int
+	// Bundles are where policies come from in place of Path and Defaults; without
+	// any in it, they are not.
+	Bundles Bundles
 	// Gate makes a set that changed wait until [Engine.Accept] is called.
 	Gate bool
 	// Keep is the folder that remembers the set in force and what was in force
@@ -53,8 +56,9 @@ type Engine struct {
 	set     atomic.Pointer[set]
 	failed  failures // of live traffic
 
-	folder watched // New and then Run alone look at it
-	shadow *shadow // nil: no draft is tried
+	folder  watched  // New and then Run alone look at it
+	bundles *bundles // nil: a folder, or its stand-in
+	shadow  *shadow  // nil: no draft is tried
 
 	changing sync.Mutex // held while the set in force is replaced
 
@@ -91,6 +95,11 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
+	}
+	if len(o.Bundles.Bundles) > 0 {
+		if e.bundles, err = newBundles(o.Bundles, o.Keep); err != nil {
+			return nil, err
+		}
 	}
 	if err := e.start(ctx); err != nil {
 		return nil, fmt.Errorf("loading policies: %w", err)

@@ -59,6 +59,9 @@ func (e *Engine) start(ctx context.Context) error {
 
 // first is what there is to begin with.
 func (e *Engine) first(ctx context.Context) (*source, error) {
+	if e.bundles != nil {
+		return e.bundles.first(ctx)
+	}
 	src, err := e.folder.read()
 	for try := 0; errors.Is(err, errMoving) && try < 20; try++ {
 		select {
@@ -73,6 +76,9 @@ func (e *Engine) first(ctx context.Context) (*source, error) {
 
 // where names where policies come from, for people.
 func (e *Engine) where() string {
+	if e.bundles != nil {
+		return "the bundle server"
+	}
 	if e.o.Path == "" {
 		return "the program"
 	}

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"errors"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -12,6 +13,7 @@ type metrics struct {
 	decisions [stageCount][len(actionNames)]prometheus.Counter
 	errors    [stageCount]prometheus.Counter
 	stale     prometheus.Gauge
+	bundles   *prometheus.CounterVec
 	shadow    [stageCount][len(shadowResults)]prometheus.Counter
 }
 
@@ -40,8 +42,11 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	shadow := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "behalf_policy_shadow_total", Help: "Questions that a draft was tried on, by how its answer compares to that of the set in force.",
 	}, []string{"stage", "result"})
+	m.bundles = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "behalf_policy_bundle_polls_total", Help: "Polls of policy bundles: ok, refused (fetched and not to be used), failed (not fetched).",
+	}, []string{"bundle", "result"})
 	if r != nil {
-		for _, c := range []prometheus.Collector{duration, decisions, m.stale, shadow} {
+		for _, c := range []prometheus.Collector{duration, decisions, m.stale, shadow, m.bundles} {
 			if err := r.Register(c); err != nil {
 				return nil, err
 			}
@@ -61,6 +66,17 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 }
 
 func (m *metrics) shadowed(stage, result int) { m.shadow[stage][result].Inc() }
+
+// polled counts a poll of a bundle.
+func (m *metrics) polled(bundle string, err error) {
+	result := "ok"
+	if errors.Is(err, errRefused) {
+		result = "refused"
+	} else if err != nil {
+		result = "failed"
+	}
+	m.bundles.WithLabelValues(bundle, result).Inc()
+}
 
 // The three below do nothing without metrics.
 

@@ -14,9 +14,10 @@ type Status struct {
 	Err     error     // why the policies as they are now are not in force; nil when they are
 	Since   time.Time // since when Err stands
 
-	Failing []Failing    // the stages that could not decide in the last minute
-	Pending *PendingSet  // what waits to be accepted; nil: nothing
-	History []Activation // the last sets that came into force, the newest first
+	Bundles []BundleStatus // where it comes from, if not from a folder
+	Failing []Failing      // the stages that could not decide in the last minute
+	Pending *PendingSet    // what waits to be accepted; nil: nothing
+	History []Activation   // the last sets that came into force, the newest first
 }
 
 // PendingSet is a set that waits to be accepted.
@@ -43,9 +44,11 @@ const maxHistory = 20
 
 // Status tells which set is in force.
 func (e *Engine) Status() Status {
+	bundles := e.bundles.states() // before the lock: who polls holds theirs first
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	s := e.status
+	s.Bundles = bundles
 	s.Failing = e.failed.recent()
 	s.History = slices.Clone(e.history)
 	slices.Reverse(s.History)

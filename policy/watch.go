@@ -116,7 +116,9 @@ func (f *watched) watch(ctx context.Context, load func(*source) error, note func
 // a draft too, if there is one. It returns nil once all of it has stopped.
 func (e *Engine) Run(ctx context.Context) error {
 	var parts sync.WaitGroup
-	if e.o.Watch && e.o.Path != "" {
+	if e.bundles != nil {
+		parts.Go(func() { e.bundles.run(ctx, e) })
+	} else if e.o.Watch && e.o.Path != "" {
 		parts.Go(func() { e.folder.watch(ctx, e.offer, e.note) })
 	}
 	if e.shadow != nil {
@@ -141,5 +143,5 @@ func (e *Engine) note(err error) {
 		e.status.Since = time.Now()
 	}
 	e.metrics.stale.Set(1)
-	e.log.Error("policies not loaded, the last good set stays in force", "path", e.o.Path, "digest", e.status.Digest, "error", err)
+	e.log.Error("policies not loaded, the last good set stays in force", "from", e.where(), "digest", e.status.Digest, "error", err)
 }
