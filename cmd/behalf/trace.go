@@ -46,6 +46,8 @@ func traceEvent(b *strings.Builder, m *api.Message, e mail.Event) {
 		traceAcceptance(line, m, e.Accepted)
 	case e.Attempt != nil:
 		traceAttempt(line, m, e)
+	case e.Limit != nil:
+		line("limit", "%s: %d of %d %s used, first to pass %d %%", e.Limit.Rule, e.Limit.Used, e.Limit.Allowed, e.Limit.Count, e.Limit.Percent)
 	default:
 		text := recipientsOf(m, e.Recipients)
 		if e.Actor != "" {
