@@ -67,7 +67,6 @@ type machine struct {
 
 	stack   []*ast.Term // variables of the calls under way
 	top     int
-	high    int // how far the stack was used
 	memo    []remembered
 	owned   map[ast.Value]struct{} // see facts.owns
 	answers []*ast.Term
@@ -129,7 +128,7 @@ func (p *Program) Eval(ctx context.Context, q Question, out []*ast.Term) (err er
 		f := m.frame(fn.vars)
 		f[0], f[1] = q.Input, q.Data
 		m.body(fn.body, f)
-		m.drop(fn.vars)
+		m.drop(f)
 		if m.err != nil {
 			return m.err
 		}
@@ -145,33 +144,31 @@ func (m *machine) reset() {
 		m.timer.Stop()
 		m.timer = nil
 	}
-	clear(m.stack[:m.high])
 	clear(m.memo)
 	clear(m.owned)
 	clear(m.args[:cap(m.args)])
 	clear(m.got[:cap(m.got)])
-	m.top, m.high, m.rounds, m.built = 0, 0, 0, 0
+	m.rounds, m.built = 0, 0
 	m.ctx, m.q, m.answers, m.value, m.err, m.fault = nil, Question{}, nil, nil, nil, nil
 	m.context = topdown.BuiltinContext{}
 }
 
-// frame takes room for n variables, all undefined.
+// frame takes room for n variables, all undefined: the stack above top is clear.
 func (m *machine) frame(n int) []*ast.Term {
 	if m.top+n > len(m.stack) {
 		// Frames in use keep the old stack.
 		m.stack = make([]*ast.Term, 2*(m.top+n))
-		m.high = m.top
 	}
 	f := m.stack[m.top : m.top+n : m.top+n]
 	m.top += n
-	if m.top > m.high {
-		m.high = m.top
-	}
-	clear(f)
 	return f
 }
 
-func (m *machine) drop(n int) { m.top -= n }
+// drop gives back the frame taken last.
+func (m *machine) drop(f []*ast.Term) {
+	clear(f)
+	m.top -= len(f)
+}
 
 // body runs a function's blocks.
 func (m *machine) body(blocks []block, f []*ast.Term) {
@@ -197,7 +194,7 @@ func (m *machine) call(fn *function, args []int32, from []*ast.Term) *ast.Term {
 		f[l] = m.get(from, args[i])
 	}
 	m.body(fn.body, f)
-	m.drop(fn.vars)
+	m.drop(f)
 	value := m.value
 	if r != nil && m.err == nil {
 		*r = remembered{input: m.get(from, args[0]), data: m.get(from, args[1]), value: value, known: true}
