@@ -20,8 +20,9 @@ import (
 
 // client talks to the API of a running server.
 type client struct {
-	server string
-	key    string
+	server  string
+	key     string
+	patient bool // waits for long work, as long as it goes on
 }
 
 // clientFlags are the flags of every command that talks to a server.
@@ -103,7 +104,11 @@ func (c *client) do(ctx context.Context, method, path string, q url.Values, body
 		req.Header[k] = v
 	}
 	req.Header.Set("Authorization", "Bearer "+c.key)
-	resp, err := (&http.Client{Timeout: 10 * time.Minute}).Do(req)
+	waiting := http.Client{Timeout: 10 * time.Minute}
+	if c.patient {
+		waiting.Timeout = 0
+	}
+	resp, err := waiting.Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("no answer from %s; is the server running there? (%w)", c.server, err)
 	}

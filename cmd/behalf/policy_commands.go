@@ -85,5 +85,5 @@ func policyCommand(f *clientFlags) *cobra.Command {
 		offline.Flags().StringVar(&path, "path", "", "`FOLDER` of policies; default the built-in ones")
 	}
 	return group("policy", "Check, test and try policies; see and accept what is in force", check, test, eval,
-		policyStatusCommand(f), policyAcceptCommand(f), policyShadowCommand(f))
+		policyStatusCommand(f), policyAcceptCommand(f), policyShadowCommand(f), policyReplayCommand(f))
 }
