@@ -61,6 +61,16 @@ func writeStatus(w io.Writer, st *api.PolicyStatus) error {
 	if st.Error != "" {
 		fmt.Fprintf(t, "refused\tsince %s\t%s\n", when(st.Since), st.Error)
 	}
+	for _, b := range st.Bundles {
+		state := "polled " + when(b.Polled)
+		if b.Polled.IsZero() {
+			state = "not polled yet"
+		}
+		if b.Error != "" {
+			state = "since " + when(b.Since) + ": " + b.Error
+		}
+		fmt.Fprintf(t, "bundle\t%s %s\t%s\n", b.Name, b.Revision, state)
+	}
 	for _, b := range st.Failing {
 		fmt.Fprintf(t, "failing\t%s\t%d times in the last minute: %s\n", b.Package, b.Count, b.Last)
 	}

@@ -194,8 +194,13 @@ func (s *server) openDirectory(ctx context.Context) (err error) {
 
 // openPolicy compiles the rules and reads the limits back.
 func (s *server) openPolicy(ctx context.Context) (err error) {
+	bundles, err := bundlesOf(&s.c.Policy)
+	if err != nil {
+		return err
+	}
 	s.policy, err = policy.New(ctx, policy.Options{
-		Path: s.c.Policy.Path, Defaults: policies.FS, Watch: *s.c.Policy.Watch, Gate: s.c.Policy.Gate, Shadow: s.c.Policy.Shadow,
+		Bundles: bundles, Gate: s.c.Policy.Gate, Shadow: s.c.Policy.Shadow,
+		Path: s.c.Policy.Path, Defaults: policies.FS, Watch: *s.c.Policy.Watch,
 		Keep: filepath.Join(s.c.Data, "policy"), Log: s.log, Metrics: s.reg,
 	})
 	if err != nil {

@@ -37,6 +37,9 @@ func (c *Config) check(s *source) error {
 			return bad("policy.path", "%s is not a folder", c.Policy.Path)
 		}
 	}
+	if err := c.Policy.check(bad); err != nil {
+		return err
+	}
 	if c.Policy.Shadow != "" && c.Policy.Shadow == c.Policy.Path {
 		return bad("policy.shadow", "must not be policy.path; give the draft a folder of its own")
 	}
@@ -48,6 +51,30 @@ func (c *Config) check(s *source) error {
 	}
 	if c.Delivery.MaxAge.D() < c.Delivery.FailoverAfter.D() {
 		return bad("delivery.max_age", "must be longer than delivery.failover_after")
+	}
+	return nil
+}
+
+// check refuses bundles that cannot be fetched or verified.
+func (p *Policy) check(bad func(path, format string, args ...any) error) error {
+	if len(p.Bundles) > 0 && p.Path != "" {
+		return bad("policy.path", "policies come from a folder or from bundles; leave out policy.path or policy.bundles")
+	}
+	for name, b := range p.Bundles {
+		at := "policy.bundles." + name
+		s, ok := p.Services[b.Service]
+		switch _, known := p.Keys[b.Signing.KeyID]; {
+		case !ok:
+			return bad(at+".service", "there is no service %q in policy.services", b.Service)
+		case b.Signing.KeyID != "" && !known:
+			return bad(at+".signing.keyid", "there is no key %q in policy.keys", b.Signing.KeyID)
+		case (b.Signing.Scope != "" || len(b.Signing.Exclude) > 0) && len(p.Keys) == 0:
+			return bad(at+".signing", "nothing can be verified without policy.keys")
+		case b.Polling.MaxDelay > 0 && b.Polling.MinDelay > b.Polling.MaxDelay:
+			return bad(at+".polling.min_delay_seconds", "must not be more than max_delay_seconds")
+		case s.Credentials.Bearer.Token != "" && s.Credentials.Bearer.TokenPath != "":
+			return bad("policy.services."+b.Service+".credentials.bearer", "give token or token_path, not both")
+		}
 	}
 	return nil
 }

@@ -85,6 +85,52 @@ type Policy struct {
 	Watch  *bool  `json:"watch"`
 	Gate   bool   `json:"gate"`
 	Shadow string `json:"shadow"`
+
+	Services map[string]Service   `json:"services"`
+	Bundles  map[string]Bundle    `json:"bundles"`
+	Keys     map[string]BundleKey `json:"keys"`
+}
+
+// Service is a server that bundles come from, with the keys of OPA's own
+// configuration.
+type Service struct {
+	URL         string            `json:"url"`
+	Headers     map[string]string `json:"headers"`
+	Credentials struct {
+		Bearer struct {
+			Token     string `json:"token"`
+			TokenPath string `json:"token_path"`
+		} `json:"bearer"`
+	} `json:"credentials"`
+	HeaderTimeout int `json:"response_header_timeout_seconds"`
+	TLS           struct {
+		CACert string `json:"ca_cert"`
+	} `json:"tls"`
+}
+
+// Bundle is a policy bundle of a service, likewise.
+type Bundle struct {
+	Service  string `json:"service"`
+	Resource string `json:"resource"`
+	Persist  bool   `json:"persist"`
+	Polling  struct {
+		MinDelay int `json:"min_delay_seconds"`
+		MaxDelay int `json:"max_delay_seconds"`
+		LongPoll int `json:"long_polling_timeout_seconds"`
+	} `json:"polling"`
+	Signing struct {
+		KeyID   string   `json:"keyid"`
+		Scope   string   `json:"scope"`
+		Exclude []string `json:"exclude_files"`
+	} `json:"signing"`
+	SizeLimit int64 `json:"size_limit_bytes"`
+}
+
+// BundleKey verifies bundles, likewise.
+type BundleKey struct {
+	Algorithm string `json:"algorithm"`
+	Key       string `json:"key"`
+	Scope     string `json:"scope"`
 }
 
 // Platform is what belongs to the platform itself.

@@ -83,6 +83,11 @@ func TestLoadRefuses(t *testing.T) {
 		"half a cert":       {text: minimal + "tls: { cert: c.pem }\n", want: []string{"behalf.yaml:3", "key"}},
 		"password in clear": {text: minimal + "upstream: { platform: { host: smtp.example, security: none, password: p } }\n", want: []string{"behalf.yaml:3", "never travels without TLS"}},
 		"retention":         {text: minimal + "retention: { bodies: 9d, events: 1d }\n", want: []string{"behalf.yaml:3", "retention.events"}},
+		"bundle and folder": {text: minimal + "policy:\n  path: p\n  services: {s: {url: https://s.example}}\n  bundles: {b: {service: s}}\n", want: []string{"behalf.yaml:4", "policy.path", "leave out"}},
+		"no such service":   {text: minimal + "policy:\n  bundles: {b: {service: t}}\n", want: []string{"behalf.yaml:4", `no service "t"`}},
+		"no such key":       {text: minimal + "policy:\n  services: {s: {url: https://s.example}}\n  bundles: {b: {service: s, signing: {keyid: k}}}\n", want: []string{"behalf.yaml:5", `no key "k"`}},
+		"key of a bundle":   {text: minimal + "policy:\n  services: {s: {url: https://s.example}}\n  bundles: {b: {service: s, persits: true}}\n", want: []string{"behalf.yaml:5", "persits"}},
+		"draft in force":    {text: minimal + "policy: {path: p, shadow: p}\n", want: []string{"behalf.yaml:3", "policy.shadow"}},
 		"same domain":       {text: minimal + "platform_domain: a.example\nsending_domain: a.example\n", want: []string{"behalf.yaml:4"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -37,6 +37,16 @@ func (c *Config) defaults(dir string) {
 		watch := true
 		c.Policy.Watch = &watch
 	}
+	for name, s := range c.Policy.Services {
+		s.Credentials.Bearer.Token = secretUnder(dir, s.Credentials.Bearer.Token)
+		s.Credentials.Bearer.TokenPath = under(dir, s.Credentials.Bearer.TokenPath)
+		s.TLS.CACert = under(dir, s.TLS.CACert)
+		c.Policy.Services[name] = s
+	}
+	for id, k := range c.Policy.Keys {
+		k.Key = secretUnder(dir, k.Key)
+		c.Policy.Keys[id] = k
+	}
 	text(&c.Platform.Name, c.PlatformDomain)
 	text(&c.Platform.Notify, "postmaster@"+c.PlatformDomain)
 	text(&c.Platform.ReturnPath, "bounce")

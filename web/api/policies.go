@@ -21,9 +21,10 @@ type PolicyStatus struct {
 	Error   string    `json:"error,omitempty" doc:"Why the files as they are now are not in force."`
 	Since   time.Time `json:"since,omitzero" doc:"Since when the error stands."`
 
-	Failing []policy.Failing    `json:"failing,omitempty" doc:"Stages that could not decide in the last minute; their clients were told 451."`
-	Pending *policy.PendingSet  `json:"pending,omitempty" doc:"What waits to be accepted."`
-	History []policy.Activation `json:"history" doc:"The last sets that came into force, the newest first, and what each changed."`
+	Bundles []policy.BundleStatus `json:"bundles,omitempty" doc:"The bundles that policies come from, if not from a folder."`
+	Failing []policy.Failing      `json:"failing,omitempty" doc:"Stages that could not decide in the last minute; their clients were told 451."`
+	Pending *policy.PendingSet    `json:"pending,omitempty" doc:"What waits to be accepted."`
+	History []policy.Activation   `json:"history" doc:"The last sets that came into force, the newest first, and what each changed."`
 }
 
 type acceptInput struct {
@@ -38,7 +39,7 @@ type evaluateInput struct {
 }
 
 func policyStatus(st policy.Status) PolicyStatus {
-	out := PolicyStatus{Digest: st.Digest, Loaded: st.Loaded, Default: st.Default, Failing: st.Failing, Pending: st.Pending, History: st.History}
+	out := PolicyStatus{Digest: st.Digest, Loaded: st.Loaded, Default: st.Default, Bundles: st.Bundles, Failing: st.Failing, Pending: st.Pending, History: st.History}
 	if st.Err != nil {
 		out.Error, out.Since = st.Err.Error(), st.Since
 	}
