@@ -1,0 +1,111 @@
+package main_test
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"behalf/internal/testkit/lab"
+)
+
+var takeoverMessages = flag.Int("takeover", 2000, "messages of the thief in TestE2ETakeover")
+
+// TestE2ETakeover: a thief sends with a tenant's secret to new people over twenty
+// connections. At most 300 of them get mail, the tenant's own mail and its
+// neighbour's goes on meanwhile, and one command releases what is held.
+func TestE2ETakeover(t *testing.T) {
+	w := lab.NewWorld(t, func(w *lab.World) string {
+		return lab.MX("one.test", "mx.one.test", w.Sink.Host())
+	}, nil)
+	resources := ""
+	for _, name := range []string{"victim", "neighbour"} {
+		resources += "---\nkind: tenant\nname: " + name + "\nmethods: [name]\nallow_from_change: true\nroute: [ { upstream: mx } ]\n"
+		for _, user := range []string{"a", "b"} {
+			resources += "---\nkind: credential\ntenant: " + name + "\nname: " + user + "\nsecret: " + name + user + limitSecret + "\n"
+		}
+	}
+	r := w.Relay(t, lab.RelayOptions{Binary: binary(t), Resources: resources[4:]})
+	open := func(tenant, user string) *session {
+		s, err := dialSession(r.Submissions, tenant+"/"+user, tenant+user+limitSecret)
+		if err != nil {
+			t.Error(err)
+		}
+		return s
+	}
+	post := func(s *session, from, to, subject, text string) answer {
+		for _, a := range s.talk("MAIL FROM:<"+from+">", "RCPT TO:<"+to+">", "DATA") {
+			if a.code != 250 && a.code != 354 {
+				return a
+			}
+		}
+		return s.body("From: App <" + from + ">\r\nTo: " + to + "\r\nSubject: " + subject + "\r\n\r\n" + text + "\r\n")
+	}
+	const honest = "Hello, thank you for your question about the blue cover. It can be had again from next week on, and one is put aside for you."
+	const stolen = "Dear customer, your mailbox is over its quota and will be closed today. Sign in at http://upgrade.test/ and confirm your password now."
+	first := open("victim", "a")
+	if a := post(first, "app@victim.test", "customer@one.test", "Re: cover", honest); a.code != 250 {
+		t.Fatal(a)
+	}
+	var next, refused atomic.Int64
+	var thief sync.WaitGroup
+	begun := time.Now()
+	for range 20 {
+		thief.Go(func() {
+			s := open("victim", "a")
+			for s != nil {
+				i := next.Add(1)
+				if i > int64(*takeoverMessages) {
+					return
+				}
+				if a := post(s, "app@victim.test", fmt.Sprintf("v%d@one.test", i), "Your mailbox", fmt.Sprint(stolen, " Case ", i)); a.code != 250 {
+					refused.Add(1)
+				}
+			}
+		})
+	}
+	over := make(chan struct{})
+	go func() { thief.Wait(); close(over) }()
+	ordinary, slowest := 0, time.Duration(0)
+	for going := true; going; ordinary++ {
+		for _, c := range [][3]string{{"victim", "a", "customer@one.test"}, {"victim", "b", fmt.Sprintf("new%d@one.test", ordinary%20)}, {"neighbour", "a", fmt.Sprintf("new%d@one.test", ordinary%20)}} {
+			s := open(c[0], c[1])
+			at := time.Now()
+			if a := post(s, "app@"+c[0]+".test", c[2], "Re: cover", honest); a.code != 250 {
+				t.Errorf("%s/%s: %s", c[0], c[1], a)
+			}
+			slowest = max(slowest, time.Since(at))
+			s.conn.Close()
+		}
+		select {
+		case <-over:
+			going = false
+		default:
+		}
+	}
+	took := time.Since(begun)
+	var list []struct {
+		Credential string
+		Messages   int
+	}
+	if err := json.Unmarshal([]byte(r.MustCLI(t, "tenant", "unusual", "victim", "-o", "json")), &list); err != nil || len(list) != 1 || list[0].Credential != "victim/a" {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	out := *takeoverMessages - int(refused.Load()) - list[0].Messages
+	if out > 300 || refused.Load() > 0 {
+		t.Errorf("%d messages of the thief went out, %d were refused", out, refused.Load())
+	}
+	if other := r.MustCLI(t, "tenant", "unusual", "neighbour", "-o", "jsonl"); other != "" {
+		t.Errorf("the neighbour: %s", other)
+	}
+	at := time.Now()
+	released := r.MustCLI(t, "tenant", "release", "victim")
+	t.Logf("%d messages in %v: %d went out, %d held; %d rounds of ordinary mail, the slowest message took %v; %s in %v",
+		*takeoverMessages, took.Round(time.Millisecond), out, list[0].Messages, ordinary, slowest.Round(time.Millisecond), released, time.Since(at).Round(time.Millisecond))
+	if released != fmt.Sprintf("release: %d recipients changed\n", list[0].Messages) {
+		t.Errorf("released %q of %d", released, list[0].Messages)
+	}
+}
