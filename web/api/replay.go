@@ -56,13 +56,14 @@ func (a *API) replay(h huma.API) {
 	schemas := h.OpenAPI().Components.Schemas
 	text := &huma.Schema{Type: huma.TypeString}
 	files := &huma.Schema{Type: huma.TypeObject, AdditionalProperties: text, Description: "The text of each file by its path; or {\"active\": true}."}
+	body := &huma.RequestBody{Content: map[string]*huma.MediaType{"application/json": {Schema: files}, "application/x-tar+gzip": {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}}}
 	huma.Register(h, huma.Operation{
 		OperationID: "replay-policies", Method: http.MethodPost, Path: "/v1/policies/replay", Tags: []string{"policies"}, SkipValidateBody: true,
 		MaxBodyBytes: maxReplayBody, BodyReadTimeout: bodyTimeout,
 		Summary: "What a set of policies would have decided on recorded traffic",
 		Description: "The body is the set: its files as a JSON object of path and text, or as a tar archive packed with gzip. Without a body the set that waits to be accepted is meant, with {\"active\": true} the one in force. " +
 			"With Accept: " + jsonLines + " every difference is told as it is found, with progress between, and the report at the end. One replay runs at a time, 409 says so; a client that goes away ends its own.",
-		RequestBody: &huma.RequestBody{Content: map[string]*huma.MediaType{"application/json": {Schema: files}, "application/x-tar+gzip": {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}}},
+		RequestBody: body,
 		Responses: map[string]*huma.Response{"200": {Description: "The report", Content: map[string]*huma.MediaType{
 			"application/json": {Schema: schemas.Schema(reflect.TypeFor[replay.Report](), true, "ReplayReport")},
 			jsonLines:          {Schema: schemas.Schema(reflect.TypeFor[ReplayLine](), true, "ReplayLine")},
@@ -85,6 +86,7 @@ func (a *API) replay(h huma.API) {
 			a.runReplay(hc.Context(), s, set, o)
 		}}, nil
 	})
+	body.Required = false // as huma has it
 }
 
 func (in *replayInput) options(now time.Time) (o replay.Options, err error) {
