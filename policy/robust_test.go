@@ -52,7 +52,9 @@ func TestFolders(t *testing.T) {
 			move(t, os.Remove(filepath.Join(root, "now")))
 			write(t, root, "now", "no folder")
 		}, "one", true},
-		{"a file cut short", func(t *testing.T, root string) { write(t, filepath.Join(root, "one"), "b.rego", sender+"tag contains {\"rule\"") }, "one", true},
+		{"a file cut short", func(t *testing.T, root string) {
+			write(t, filepath.Join(root, "one"), "b.rego", sender+"tag contains {\"rule\"")
+		}, "one", true},
 		{"a dangling file", func(t *testing.T, root string) {
 			move(t, os.Symlink("nowhere", filepath.Join(root, "one", "c.rego")))
 		}, "one", true},
