@@ -418,7 +418,7 @@ func TestRetention(t *testing.T) {
 	if left, _ := files(dir); len(left) != 4 || left[0].path != list[1].path {
 		t.Errorf("%d segments left, the first is %s", len(left), left[0].path)
 	}
-	j := openJournal(t, dir, keys, Options{Size: 3*list[0].size + blockSize})
+	j := openJournal(t, dir, keys, Options{Size: 3*list[0].size + list[0].size/2 + blockSize})
 	if left, _ := files(dir); len(left) != 3 || left[0].path != list[2].path {
 		t.Errorf("over the size %d segments are left", len(left))
 	}
