@@ -50,22 +50,22 @@ type seen struct{ left, lost float64 }
 func limitClasses() []*limitClass {
 	sink := []string{"sink.test"}
 	return []*limitClass{
-		{name: "tenant", users: []string{"a", "b"}, to: sink, units: one, buckets: []bucket{{8, 40}}, workers: 4,
+		{name: "tenant", users: []string{"a", "b"}, to: sink, units: one, buckets: []bucket{{4, 20}}, workers: 4,
 			key: func(*probe) string { return "tenant" }},
-		{name: "credential", users: []string{"a", "b"}, to: sink, units: one, buckets: []bucket{{5, 25}}, workers: 4,
+		{name: "credential", users: []string{"a", "b"}, to: sink, units: one, buckets: []bucket{{2.5, 12}}, workers: 4,
 			key: func(p *probe) string { return "credential " + p.user }},
-		{name: "domain", users: []string{"a"}, to: []string{"one.test", "two.test"}, units: one, buckets: []bucket{{8, 40}}, workers: 3,
+		{name: "domain", users: []string{"a"}, to: []string{"one.test", "two.test"}, units: one, buckets: []bucket{{4, 20}}, workers: 3,
 			key: func(p *probe) string { return "domain " + p.to }},
-		{name: "address", users: []string{"a"}, froms: []string{"x@limits.test", "y@limits.test"}, to: sink, units: one, buckets: []bucket{{4, 20}}, workers: 3,
+		{name: "address", users: []string{"a"}, froms: []string{"x@limits.test", "y@limits.test"}, to: sink, units: one, buckets: []bucket{{2, 10}}, workers: 3,
 			key: func(p *probe) string { return "address " + p.from }},
-		{name: "windows", users: []string{"a"}, to: sink, units: one, buckets: []bucket{{8, 20}, {4, 45}}, workers: 2,
+		{name: "windows", users: []string{"a"}, to: sink, units: one, buckets: []bucket{{4, 10}, {2, 22}}, workers: 2,
 			key: func(*probe) string { return "windows" }},
-		{name: "bytes", users: []string{"a"}, to: sink, buckets: []bucket{{8000, 40000}}, workers: 2,
+		{name: "bytes", users: []string{"a"}, to: sink, buckets: []bucket{{4000, 20000}}, workers: 2,
 			units: func(p *probe) float64 { return float64(p.size) },
 			key:   func(*probe) string { return "bytes" }},
-		{name: "pace", users: []string{"a"}, to: sink, units: one, buckets: []bucket{{5, 20}}, maxWait: 3 * time.Second, workers: 1,
+		{name: "pace", users: []string{"a"}, to: sink, units: one, buckets: []bucket{{3, 12}}, maxWait: 3 * time.Second, workers: 1,
 			key: func(*probe) string { return "pace" }},
-		{name: "hold", users: []string{"a"}, to: sink, units: one, buckets: []bucket{{5, 20}}, maxWait: 2 * time.Second, workers: 1,
+		{name: "hold", users: []string{"a"}, to: sink, units: one, buckets: []bucket{{3, 12}}, maxWait: 2 * time.Second, workers: 1,
 			key: func(*probe) string { return "hold" }},
 	}
 }
@@ -76,21 +76,21 @@ const limitSender = `package behalf.submission.sender
 
 class := object.get(input.tenant.labels, "class", "")
 
-limit contains {"rule": "tenant", "key": ["tenant", input.tenant.id], "count": "messages", "rate": 8, "per": "1s", "burst": 40} if class == "tenant"
+limit contains {"rule": "tenant", "key": ["tenant", input.tenant.id], "count": "messages", "rate": 4, "per": "1s", "burst": 20} if class == "tenant"
 
-limit contains {"rule": "credential", "key": ["credential", input.credential.username], "count": "messages", "rate": 300, "per": "1m", "burst": 25} if class == "credential"
+limit contains {"rule": "credential", "key": ["credential", input.credential.username], "count": "messages", "rate": 150, "per": "1m", "burst": 12} if class == "credential"
 
-limit contains {"rule": "address", "key": ["address", input.envelope.from], "count": "messages", "rate": 4, "per": "1s", "burst": 20} if class == "address"
+limit contains {"rule": "address", "key": ["address", input.envelope.from], "count": "messages", "rate": 2, "per": "1s", "burst": 10} if class == "address"
 
-limit contains {"rule": "second", "key": ["tenant", input.tenant.id], "count": "messages", "rate": 8, "per": "1s", "burst": 20} if class == "windows"
+limit contains {"rule": "second", "key": ["tenant", input.tenant.id], "count": "messages", "rate": 4, "per": "1s", "burst": 10} if class == "windows"
 
-limit contains {"rule": "minute", "key": ["tenant", input.tenant.id], "count": "messages", "rate": 240, "per": "1m", "burst": 45} if class == "windows"
+limit contains {"rule": "minute", "key": ["tenant", input.tenant.id], "count": "messages", "rate": 120, "per": "1m", "burst": 22} if class == "windows"
 
-limit contains {"rule": "bytes", "key": ["tenant", input.tenant.id], "count": "bytes", "rate": 8000, "per": "1s", "burst": 40000} if class == "bytes"
+limit contains {"rule": "bytes", "key": ["tenant", input.tenant.id], "count": "bytes", "rate": 4000, "per": "1s", "burst": 20000} if class == "bytes"
 
-limit contains {"rule": "pace", "key": ["tenant", input.tenant.id], "count": "messages", "rate": 5, "per": "1s", "burst": 20, "over": "pace", "max_wait": "3s"} if class == "pace"
+limit contains {"rule": "pace", "key": ["tenant", input.tenant.id], "count": "messages", "rate": 3, "per": "1s", "burst": 12, "over": "pace", "max_wait": "3s"} if class == "pace"
 
-limit contains {"rule": "hold", "key": ["tenant", input.tenant.id], "count": "messages", "rate": 5, "per": "1s", "burst": 20, "over": "hold", "max_wait": "2s"} if class == "hold"
+limit contains {"rule": "hold", "key": ["tenant", input.tenant.id], "count": "messages", "rate": 3, "per": "1s", "burst": 12, "over": "hold", "max_wait": "2s"} if class == "hold"
 
 # Wide enough never to bind: what these count must come back too.
 limit contains {"rule": "day", "key": ["tenant", input.tenant.id], "count": "recipients", "rate": 1000000, "per": "24h"}
@@ -98,7 +98,7 @@ limit contains {"rule": "day", "key": ["tenant", input.tenant.id], "count": "rec
 
 const limitRecipient = `package behalf.submission.recipient
 
-limit contains {"rule": "domain", "key": ["to", input.tenant.id, input.recipient.domain], "count": "recipients", "rate": 8, "per": "1s", "burst": 40} if {
+limit contains {"rule": "domain", "key": ["to", input.tenant.id, input.recipient.domain], "count": "recipients", "rate": 4, "per": "1s", "burst": 20} if {
 	object.get(input.tenant.labels, "class", "") == "domain"
 }
 
