@@ -372,7 +372,7 @@ func TestE2EBadPolicies(t *testing.T) {
 		if other.slowest[len(other.slowest)-1] > 3*time.Second {
 			t.Errorf("%s: the other tenant waits: %s", b.name, j.tell("globex"))
 		}
-		if most > 1024 {
+		if most > 512 {
 			t.Errorf("%s: %d MiB", b.name, most)
 		}
 		j.mu.Unlock()
