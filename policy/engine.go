@@ -2,7 +2,6 @@ package policy
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -55,6 +54,7 @@ type Engine struct {
 	aside   chan struct{} // likewise for sets that are tried aside
 	set     atomic.Pointer[set]
 	failed  failures // of live traffic
+	slow    *slow
 
 	folder  watched  // New and then Run alone look at it
 	bundles *bundles // nil: a folder, or its stand-in
@@ -81,7 +81,7 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 	if o.MaxInput <= 0 {
 		o.MaxInput = 20_000
 	}
-	e := &Engine{o: o, log: o.Log, turns: make(chan struct{}, o.Concurrency), aside: make(chan struct{}, 1)}
+	e := &Engine{o: o, log: o.Log, turns: make(chan struct{}, o.Concurrency), aside: make(chan struct{}, 1), slow: newSlow()}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}
@@ -182,9 +182,12 @@ func (p Pinned) ask(ctx context.Context, stage int, in input) (Decision, error) 
 	d, err := p.evaluate(ctx, stage, in)
 	switch {
 	case p.aside:
-	case err == nil && p.draft != nil:
-		p.e.shadow.offer(question{p.draft, stage, in, d}, p.e.metrics)
-	case err != nil && ctx.Err() == nil && p.s == p.e.set.Load(): // the client is still there, so it is the fault of the set in force
+	case err == nil:
+		p.e.failed.asked(stage)
+		if p.draft != nil {
+			p.e.shadow.offer(question{p.draft, stage, in, d}, p.e.metrics)
+		}
+	case ctx.Err() == nil && p.s == p.e.set.Load(): // the client is still there, so it is the fault of the set in force
 		p.e.failed.add(stage, err)
 	}
 	return d, err
@@ -197,19 +200,7 @@ func (p Pinned) evaluate(ctx context.Context, stage int, in input) (Decision, er
 		lane.metrics.decided(stage, Accept)
 		return Decision{Digest: p.s.digest}, nil
 	}
-	select {
-	case lane.turns <- struct{}{}:
-		defer func() { <-lane.turns }()
-	case <-ctx.Done():
-		lane.metrics.failed(stage)
-		return Decision{}, fmt.Errorf("policy %s: waiting for a turn: %w", stages()[stage].name, ctx.Err())
-	}
-	start := time.Now()
-	d, err := program.decide(ctx, p.s, e.o.Deadline, in)
-	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-		d, err = program.decide(ctx, p.s, 4*e.o.Deadline, in)
-	}
-	lane.metrics.took(stage, time.Since(start))
+	d, err := e.decide(ctx, program, p.s, lane, in)
 	if err != nil {
 		lane.metrics.failed(stage)
 		return Decision{}, err

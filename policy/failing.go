@@ -10,6 +10,7 @@ import (
 type Failing struct {
 	Package string    `json:"package"`
 	Count   int       `json:"count"` // in the last minute
+	Asked   int       `json:"asked"` // in the last minute, those that failed included
 	Last    string    `json:"last"`  // the last error
 	At      time.Time `json:"at"`    // when it was
 }
@@ -22,17 +23,42 @@ type failures struct {
 
 // failure is one stage's, in a ring of seconds.
 type failure struct {
-	seconds [60]struct {
-		at int64 // Unix time
-		n  int
-	}
-	last string
-	at   time.Time
+	seconds [60]second
+	last    string
+	at      time.Time
 }
+
+// second is what was asked in one second, and what failed of it.
+type second struct {
+	at       int64 // Unix time
+	asked, n int
+}
+
+// in is the second that now is in.
+func (f *failure) in(now time.Time) *second {
+	s := &f.seconds[now.Unix()%60]
+	if s.at != now.Unix() {
+		*s = second{at: now.Unix()}
+	}
+	return s
+}
+
+// Serious tells whether so many questions fail, more than one in ten, that it is
+// the set's fault and not that of a single tenant or message.
+func (f Failing) Serious() bool { return 10*f.Count > f.Asked }
 
 // maxFailure bounds the text of an error that is kept, in bytes.
 const maxFailure = 500
 
+// asked counts a question that was answered.
+func (f *failures) asked(stage int) {
+	now := time.Now()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stages[stage].in(now).asked++
+}
+
+// add counts one that was not.
 func (f *failures) add(stage int, err error) {
 	text := err.Error()
 	if len(text) > maxFailure {
@@ -43,11 +69,9 @@ func (f *failures) add(stage int, err error) {
 	defer f.mu.Unlock()
 	one := &f.stages[stage]
 	one.last, one.at = text, now
-	second := &one.seconds[now.Unix()%60]
-	if second.at != now.Unix() {
-		second.at, second.n = now.Unix(), 0
-	}
-	second.n++
+	s := one.in(now)
+	s.asked++
+	s.n++
 }
 
 // forget begins anew, for another set.
@@ -69,6 +93,7 @@ func (f *failures) recent() []Failing {
 		for _, second := range one.seconds {
 			if second.at > oldest {
 				found.Count += second.n
+				found.Asked += second.asked
 			}
 		}
 		if found.Count > 0 {

@@ -46,7 +46,9 @@ func (s *server) notReady() []string {
 		reasons = append(reasons, "policy: the newest set was refused, the last good one is in force: "+st.Err.Error())
 	}
 	for _, f := range s.policy.Status().Failing {
-		reasons = append(reasons, fmt.Sprintf("policy: %s failed %d times in the last minute: %s", f.Package, f.Count, f.Last))
+		if f.Serious() {
+			reasons = append(reasons, fmt.Sprintf("policy: %s failed %d of %d times in the last minute: %s", f.Package, f.Count, f.Asked, f.Last))
+		}
 	}
 	if lag := s.notices.Lag(); lag > maxLag {
 		reasons = append(reasons, fmt.Sprintf("notices: %d events behind", lag))

@@ -72,7 +72,7 @@ func writeStatus(w io.Writer, st *api.PolicyStatus) error {
 		fmt.Fprintf(t, "bundle\t%s %s\t%s\n", b.Name, b.Revision, state)
 	}
 	for _, b := range st.Failing {
-		fmt.Fprintf(t, "failing\t%s\t%d times in the last minute: %s\n", b.Package, b.Count, b.Last)
+		fmt.Fprintf(t, "failing\t%s\t%d of %d times in the last minute: %s\n", b.Package, b.Count, b.Asked, b.Last)
 	}
 	if p := st.Pending; p != nil {
 		next := "replay it, then accept it"

@@ -25,6 +25,7 @@ import (
 // to the same hop.
 const resources = `kind: tenant
 name: plain
+labels: { plan: enterprise }
 methods: [connection]
 route: [ { connection: hop } ]
 ---
@@ -47,6 +48,7 @@ smtp: { host: 127.0.0.1, port: %[2]d, security: none }
 ---
 kind: tenant
 name: signed
+labels: { plan: enterprise }
 methods: [domain]
 route: [ { connection: hop } ]
 ---

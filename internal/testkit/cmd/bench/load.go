@@ -66,11 +66,15 @@ func text(octets int) []byte {
 
 func headerOf(l *load, run string, i int) string {
 	id := run + "." + strconv.Itoa(i)
-	to := "u" + strconv.Itoa(i) + "@rcpt.test"
+	to := recipient(i)
 	return "Date: " + time.Now().Format(time.RFC1123Z) + "\r\nFrom: Billing <" + l.from + ">\r\nTo: A Customer <" + to + ">\r\nReply-To: replies@sender.test\r\n" +
 		"Subject: Your statement is ready\r\nMessage-ID: <" + id + "@bench.test>\r\nList-Unsubscribe: <https://sender.test/u/" + id + ">\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n" +
 		"MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 7bit\r\n\r\n"
 }
+
+// recipient is who message i goes to. There are few of them, for who mails
+// thousands of new people at once is taken for a thief.
+func recipient(i int) string { return "u" + strconv.Itoa(i%200) + "@rcpt.test" }
 
 // client is one SMTP session.
 type client struct {
@@ -143,7 +147,7 @@ func (c *client) send(l *load, i int, message []byte) error {
 	if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintf(c, "MAIL FROM:<%s>\r\nRCPT TO:<u%d@rcpt.test>\r\nDATA\r\n", l.from, i); err != nil {
+	if _, err := fmt.Fprintf(c, "MAIL FROM:<%s>\r\nRCPT TO:<%s>\r\nDATA\r\n", l.from, recipient(i)); err != nil {
 		return err
 	}
 	for _, code := range []int{250, 250, 354} {
