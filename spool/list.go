@@ -25,21 +25,33 @@ const examined = 2000
 // For one tenant the order is that of the ids; for all of them it is that of
 // acceptance in the feed.
 func (s *Spool) List(ctx context.Context, f Filter, cursor string, limit int) ([]*Stored, string, error) {
-	from, err := hex.DecodeString(cursor)
-	if err != nil {
-		return nil, "", fmt.Errorf("spool: list: bad cursor %q", cursor)
-	}
 	l := lister{s: s, f: &f, limit: max(limit, 1)}
-	err = s.st.View(ctx, func(r kv.Reader) error {
-		if f.Tenant != nil {
-			return l.tenant(r, from)
+	var out []*Stored
+	l.take = func(r kv.Reader, id mail.ID) (bool, error) {
+		st, err := l.match(r, id)
+		if st != nil {
+			out = append(out, st)
 		}
-		return l.feed(r, from)
-	})
-	if err != nil {
-		return nil, "", fmt.Errorf("spool: list: %w", err)
+		return st != nil, err
 	}
-	return l.out, hex.EncodeToString(l.next), nil
+	next, err := l.run(ctx, cursor)
+	return out, next, err
+}
+
+// Candidates gives, like List, the ids of messages that may match f: of f it
+// looks at tenant, time and state alone, for which no message need be read.
+func (s *Spool) Candidates(ctx context.Context, f Filter, cursor string, limit int) ([]mail.ID, string, error) {
+	l := lister{s: s, f: &f, limit: max(limit, 1)}
+	var out []mail.ID
+	l.take = func(r kv.Reader, id mail.ID) (bool, error) {
+		ok, err := l.may(r, id)
+		if ok {
+			out = append(out, id)
+		}
+		return ok, err
+	}
+	next, err := l.run(ctx, cursor)
+	return out, next, err
 }
 
 // lister gathers one page.
@@ -47,8 +59,26 @@ type lister struct {
 	s     *Spool
 	f     *Filter
 	limit int
-	out   []*Stored
-	next  []byte // the key to go on from
+	taken int
+	take  func(kv.Reader, mail.ID) (bool, error) // tells whether the message is one of the page
+	next  []byte                                 // the key to go on from
+}
+
+func (l *lister) run(ctx context.Context, cursor string) (next string, err error) {
+	from, err := hex.DecodeString(cursor)
+	if err != nil {
+		return "", fmt.Errorf("spool: list: bad cursor %q", cursor)
+	}
+	err = l.s.st.View(ctx, func(r kv.Reader) error {
+		if l.f.Tenant != nil {
+			return l.tenant(r, from)
+		}
+		return l.feed(r, from)
+	})
+	if err != nil {
+		return "", fmt.Errorf("spool: list: %w", err)
+	}
+	return hex.EncodeToString(l.next), nil
 }
 
 // page reads up to examined keys of rng, each turned into an id by pick; a
@@ -72,16 +102,16 @@ func (l *lister) page(r kv.Reader, rng kv.Range, pick func(k, v []byte) (id mail
 		return err
 	}
 	for i, id := range ids {
-		if len(l.out) == l.limit {
+		if l.taken == l.limit {
 			l.next = keys[i]
 			return nil
 		}
-		st, err := l.match(r, id)
+		ok, err := l.take(r, id)
 		if err != nil {
 			return err
 		}
-		if st != nil {
-			l.out = append(l.out, st)
+		if ok {
+			l.taken++
 		}
 	}
 	if full {
@@ -129,20 +159,26 @@ func (l *lister) feed(r kv.Reader, from []byte) error {
 	return errors.Join(err, bad)
 }
 
-// match reads a message if it matches, else it gives nil.
-func (l *lister) match(r kv.Reader, id mail.ID) (*Stored, error) {
+// may tells whether a message matches as far as that is known without its facts.
+func (l *lister) may(r kv.Reader, id mail.ID) (bool, error) {
 	f := l.f
 	if t := id.Time(); !f.Since.IsZero() && t.Before(f.Since.Truncate(time.Millisecond)) || !f.Until.IsZero() && t.After(f.Until) {
-		return nil, nil
+		return false, nil
 	}
-	if f.State != "" {
-		h, _, err := l.s.head(r, id)
-		if errors.Is(err, ErrNotFound) {
-			return nil, nil
-		}
-		if err != nil || !f.inState(&h.Tally) {
-			return nil, err
-		}
+	if f.State == "" {
+		return true, nil
+	}
+	h, _, err := l.s.head(r, id)
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	}
+	return err == nil && f.inState(&h.Tally), err
+}
+
+// match reads a message if it matches, else it gives nil.
+func (l *lister) match(r kv.Reader, id mail.ID) (*Stored, error) {
+	if ok, err := l.may(r, id); !ok || err != nil {
+		return nil, err
 	}
 	st, _, err := l.s.load(r, id)
 	if errors.Is(err, ErrNotFound) {
@@ -151,7 +187,7 @@ func (l *lister) match(r kv.Reader, id mail.ID) (*Stored, error) {
 	if err != nil {
 		return nil, fmt.Errorf("message %s: %w", id, err)
 	}
-	if !f.Match(st) {
+	if !l.f.Match(st) {
 		return nil, nil
 	}
 	return st, nil
@@ -169,7 +205,19 @@ func (f *Filter) inState(t *tally) bool {
 // Match reports whether a message matches: its facts, and some one recipient
 // all that f asks of recipients.
 func (f *Filter) Match(st *Stored) bool {
-	m := st.Message
+	if !f.MatchMessage(st.Message) {
+		return false
+	}
+	for i := range st.Recipients {
+		if f.MatchRecipient(&st.Recipients[i]) {
+			return true
+		}
+	}
+	return false
+}
+
+// MatchMessage reports whether the facts of a message match.
+func (f *Filter) MatchMessage(m *mail.Message) bool {
 	switch {
 	case f.Tenant != nil && *f.Tenant != m.Tenant,
 		f.From != "" && !sameAddress(f.From, m.From),
@@ -181,12 +229,7 @@ func (f *Filter) Match(st *Stored) bool {
 		!f.Until.IsZero() && m.ID.Time().After(f.Until):
 		return false
 	}
-	for i := range st.Recipients {
-		if f.MatchRecipient(&st.Recipients[i]) {
-			return true
-		}
-	}
-	return false
+	return true
 }
 
 // MatchRecipient reports whether r is one of those that f asks for.

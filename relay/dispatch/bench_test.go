@@ -42,7 +42,7 @@ func (s *instant) Due(context.Context, spool.Queue, *spool.Due, int) ([]spool.Du
 func (s *instant) TimersAfter(context.Context, time.Time, *spool.Timer, int) ([]spool.Timer, error) {
 	return nil, nil
 }
-func (s *instant) List(context.Context, spool.Filter, string, int) ([]*spool.Stored, string, error) {
+func (s *instant) Candidates(context.Context, spool.Filter, string, int) ([]mail.ID, string, error) {
 	return nil, "", nil
 }
 

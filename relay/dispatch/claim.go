@@ -50,6 +50,9 @@ func (d *Dispatcher) operate(ctx context.Context, ids []mail.ID, o *operation) (
 			err = errors.Join(err, lerr)
 			continue
 		}
+		if o.of != nil && !o.of(c.msg) {
+			continue
+		}
 		kept = append(kept, *c)
 		if out, before := o.outcome(c.msg, c.rcpts, &c.busy, now); len(out.Events) > 0 {
 			d.suppressReleased(ctx, o, c.msg, &out, now)

@@ -13,6 +13,7 @@ import (
 
 	"behalf/internal/blob"
 	blobmem "behalf/internal/blob/mem"
+	"behalf/internal/kv"
 	kvmem "behalf/internal/kv/mem"
 	"behalf/mail"
 	"behalf/spool"
@@ -23,7 +24,7 @@ import (
 // scripts.
 type world struct {
 	t  testing.TB
-	kv *kvmem.Store
+	kv kv.Store
 	bl *blobmem.Store
 	sp *spool.Spool
 	d  *Dispatcher

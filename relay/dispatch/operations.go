@@ -28,7 +28,7 @@ type Op struct {
 }
 
 // opBatch is how many messages an operation settles at once.
-const opBatch = 200
+const opBatch = 512
 
 // Hold takes queued recipients off the schedule. Like all operations it returns
 // how many recipients it changed, once that is on stable storage. A recipient
@@ -76,6 +76,7 @@ var opEvents = [...]mail.EventType{opHold: mail.EventHeld, opRelease: mail.Event
 type operation struct {
 	kind  opKind
 	op    Op
+	of    func(*mail.Message) bool   // nil: all
 	match func(*mail.Recipient) bool // nil: all
 }
 
@@ -221,25 +222,20 @@ func (d *Dispatcher) operateAll(ctx context.Context, sel Selection, o *operation
 		ids = ids[n:]
 	}
 	if sel.Filter != nil && err == nil {
-		o.match = matcher(sel.Filter)
+		o.of, o.match = sel.Filter.MatchMessage, matcher(sel.Filter)
 		err = d.pages(ctx, *sel.Filter, func(ids []mail.ID) error { return batch(ids, false) })
 	}
 	n, werr := d.await(ctx, waits)
 	return changed + n, errors.Join(append(missing, err, werr)...)
 }
 
-// pages calls fn for the messages that match f, a page at a time.
+// pages calls fn for the messages that may match f, a page at a time.
 func (d *Dispatcher) pages(ctx context.Context, f spool.Filter, fn func([]mail.ID) error) error {
 	cursor := ""
 	for {
-		page, next, err := d.sp.List(ctx, f, cursor, opBatch)
+		ids, next, err := d.sp.Candidates(ctx, f, cursor, opBatch)
 		if err != nil {
 			return fmt.Errorf("dispatch: list messages: %w", err)
-		}
-		ids := make([]mail.ID, len(page))
-		for i, st := range page {
-			ids[i] = st.Message.ID
-			st.Release()
 		}
 		if len(ids) > 0 {
 			if err := fn(ids); err != nil {

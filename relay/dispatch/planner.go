@@ -39,5 +39,5 @@ type store interface {
 	Queues(ctx context.Context, before time.Time, fn func(q spool.Queue, next time.Time, entries int) bool) error
 	Due(ctx context.Context, q spool.Queue, after *spool.Due, limit int) ([]spool.Due, error)
 	TimersAfter(ctx context.Context, now time.Time, after *spool.Timer, limit int) ([]spool.Timer, error)
-	List(ctx context.Context, f spool.Filter, cursor string, limit int) ([]*spool.Stored, string, error)
+	Candidates(ctx context.Context, f spool.Filter, cursor string, limit int) ([]mail.ID, string, error)
 }
