@@ -23,17 +23,18 @@ func (s *server) health(r chi.Router) {
 		_, _ = w.Write([]byte("ok\n")) // the prober is gone if this fails
 	})
 	r.Get("/readyz", func(w http.ResponseWriter, _ *http.Request) {
-		reasons := s.notReady()
+		reasons, warnings := s.notReady()
 		w.Header().Set("Content-Type", "application/json")
 		if len(reasons) > 0 {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
-		_ = json.NewEncoder(w).Encode(map[string]any{"ready": len(reasons) == 0, "reasons": reasons}) // likewise
+		_ = json.NewEncoder(w).Encode(map[string]any{"ready": len(reasons) == 0, "reasons": reasons, "warnings": warnings}) // likewise
 	})
 }
 
-func (s *server) notReady() []string {
-	reasons := []string{}
+// notReady tells why no mail should come here, and what else is wrong.
+func (s *server) notReady() (reasons, warnings []string) {
+	reasons, warnings = []string{}, []string{}
 	if s.disk.Full() {
 		reasons = append(reasons, fmt.Sprintf("disk: %d MiB free, less than the reserve of %d MiB", s.disk.Free()>>20, s.disk.Reserve()>>20))
 	}
@@ -46,14 +47,17 @@ func (s *server) notReady() []string {
 		reasons = append(reasons, "policy: the newest set was refused, the last good one is in force: "+st.Err.Error())
 	}
 	for _, f := range s.policy.Status().Failing {
+		text := fmt.Sprintf("policy: %s failed %d of %d times in the last minute: %s", f.Package, f.Count, f.Asked, f.Last)
 		if f.Serious() {
-			reasons = append(reasons, fmt.Sprintf("policy: %s failed %d of %d times in the last minute: %s", f.Package, f.Count, f.Asked, f.Last))
+			reasons = append(reasons, text)
+		} else {
+			warnings = append(warnings, text)
 		}
 	}
 	if lag := s.notices.Lag(); lag > maxLag {
 		reasons = append(reasons, fmt.Sprintf("notices: %d events behind", lag))
 	}
-	return reasons
+	return reasons, warnings
 }
 
 // spoolCollector reads the gauges of the queue when they are scraped.
