@@ -19,8 +19,12 @@ import (
 // that name holds is counted, shown and released together.
 const RuleUnusual = "unusual"
 
-// textMost is how much of a text tells what it is like, in octets.
-const textMost = 2048
+// How much of a text tells what it is like, and of a body where it may begin, in
+// octets.
+const (
+	textMost = 2 << 10
+	bodyMost = 16 << 10
+)
 
 // measure asks how unusual the message is. From then on its new recipients count
 // as sent, until the transaction ends.
@@ -28,15 +32,18 @@ func (t *transaction) measure(ctx context.Context, m *mail.Message, h header.Hea
 	if !t.policy.Needs().Unusual {
 		return nil
 	}
-	text, err := t.beginning(h)
-	if err != nil {
-		return err
-	}
-	ask := habit.Question{Tenant: m.Tenant, Credential: t.p.Username, Now: t.now, Text: habit.LikenessOf(m.Subject, text)}
+	ask := habit.Question{Tenant: m.Tenant, Credential: t.p.Username, Now: t.now}
 	for i := range t.recipients {
 		if t.fates[i].firstTime && !t.recipients[i].State.Final() {
 			ask.New++
 		}
+	}
+	if ask.New > 0 {
+		text, err := t.beginning(h)
+		if err != nil {
+			return err
+		}
+		ask.Text = habit.LikenessOf(m.Subject, text)
 	}
 	used, err := t.usage(ctx)
 	if err != nil {
@@ -55,21 +62,23 @@ func (t *transaction) measure(ctx context.Context, m *mail.Message, h header.Hea
 	return nil
 }
 
-// beginning is that of the message's text. Most messages are read as they
-// stand; those of several parts, or in an encoding, by a parser.
+// beginning is that of the message's text, decoded. Nothing but the beginning of
+// the body is looked at, which most drafts have in memory.
 func (t *transaction) beginning(h header.Header) ([]byte, error) {
-	media, _ := header.ContentType(h.Get("Content-Type"))
-	encoding := strings.ToLower(strings.TrimSpace(h.Get("Content-Transfer-Encoding")))
-	all := io.NewSectionReader(t.draft, 0, t.draft.Size())
-	if media != "" && !strings.HasPrefix(media, "text/") || encoding == "base64" || encoding == "quoted-printable" {
-		return scan.FirstText(all, textMost)
+	at := t.scanner.HeaderSize()
+	body, ok := t.draft.Bytes()
+	if ok {
+		body = body[min(at, len(body)):]
+	} else {
+		body = make([]byte, bodyMost)
+		n, err := t.draft.ReadAt(body, int64(at))
+		if err != nil && err != io.EOF {
+			return nil, fmt.Errorf("reading the text: %w", err)
+		}
+		body = body[:n]
 	}
-	at := int64(t.scanner.HeaderSize())
-	text := make([]byte, min(textMost, max(0, all.Size()-at)))
-	if _, err := all.ReadAt(text, at); err != nil && err != io.EOF {
-		return nil, fmt.Errorf("reading the text: %w", err)
-	}
-	return text, nil
+	how := scan.Text{Type: strings.TrimSpace(h.Get("Content-Type")), Encoding: h.Get("Content-Transfer-Encoding")}
+	return how.First(body[:min(bodyMost, len(body))], textMost), nil
 }
 
 // take lets a decision decide a fate. A hold of new recipients alone passes the

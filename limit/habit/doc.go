@@ -10,6 +10,9 @@
 // [Options.Floor], which is free to everybody, or against what is usual, if that
 // is more.
 //
+// Texts are looked at in mail to new recipients alone: it is their room that is
+// divided, and nobody makes a text known by mail to those who know him.
+//
 // Only what passed teaches, only when its day is over, and no day raises what is
 // usual by more than [Options.Growth]. What was held teaches when somebody says
 // that it was usual ([Habits.Close]).

@@ -90,7 +90,10 @@ func (h *Habits) Ask(ctx context.Context, q Question) (*Ticket, Answer, error) {
 		e.p.asked = hourCount{Hour: hour}
 	}
 	e.p.asked.Messages++
-	k, r := e.p.Texts.note(q.Text, hour)
+	k, r := known, (*recent)(nil)
+	if q.New > 0 {
+		k, r = e.p.Texts.note(q.Text, hour)
+	}
 	e.p.flying[k] += q.New
 	e.flying++
 	a := e.p.score(&q, k, r, &h.o)
@@ -126,7 +129,10 @@ func (t *Ticket) Done(id mail.ID, passed, held int64) {
 	t.end(func(p *profile) {
 		s := p.at(hourOf(t.q.Now))
 		s.New[t.kind] += uint32(passed)
-		r := p.Texts.find(t.q.Text)
+		var r *recent
+		if t.q.New > 0 {
+			r = p.Texts.find(t.q.Text)
+		}
 		if held == 0 {
 			s.Messages++
 			if r != nil {

@@ -47,14 +47,14 @@ type sketch struct {
 }
 
 func (s *sketch) text(b []byte) {
-	for len(b) > 0 {
-		switch c := b[0]; {
-		case c == '<':
-			b = s.markup(b)
+	for i := 0; i < len(b); {
+		switch c := b[i]; {
 		case isLetter(c):
-			b = s.word(b)
+			i = s.word(b, i)
+		case c == '<':
+			i = len(b) - len(s.markup(b[i:]))
 		default:
-			b = b[1:]
+			i++
 		}
 	}
 }
@@ -72,20 +72,25 @@ func (s *sketch) markup(b []byte) []byte {
 	return b[end+1:]
 }
 
-// word takes one word, or a link, of which it takes the host alone.
-func (s *sketch) word(b []byte) []byte {
-	h, i, digits := offset, 0, false
-	for ; i < len(b) && (isLetter(b[i]) || isDigit(b[i])); i++ {
-		digits = digits || isDigit(b[i])
-		h = (h ^ uint64(lower(b[i]))) * prime
+// word takes the word that begins at i, or the link, of which it takes the host
+// alone, and gives where it ends.
+func (s *sketch) word(b []byte, i int) int {
+	h, all := offset, byte(0)
+	for ; i < len(b); i++ {
+		c := classes[b[i]]
+		if c.kind == 0 {
+			break
+		}
+		all |= c.kind
+		h = (h ^ uint64(c.lower)) * prime
 	}
-	if bytes.HasPrefix(b[i:], []byte("://")) {
-		return s.host(b[i+3:])
+	if i+2 < len(b) && b[i] == ':' && b[i+1] == '/' && b[i+2] == '/' {
+		return len(b) - len(s.host(b[i+3:]))
 	}
-	if !digits {
+	if all&digit == 0 {
 		s.add(h)
 	}
-	return b[i:]
+	return i
 }
 
 // host takes the host that b begins with and passes over the rest of the link.
@@ -114,23 +119,31 @@ func mix(h uint64) uint64 {
 	return h ^ h>>33
 }
 
-// add takes a word, and the pair that it makes with the one before.
+// add takes a word, and the pair that it makes with the one before: two
+// features, whose bits are added to each other two by two first.
 func (s *sketch) add(word uint64) {
+	const (
+		twos   = 0x5555555555555555
+		octets = 0x0303030303030303
+	)
 	s.exact = s.exact*prime + word
-	s.feature(mix(word))
-	if s.last != 0 {
-		s.feature(mix(s.last*3 + word))
+	one, two := mix(word), uint64(0)
+	if s.n++; s.last != 0 {
+		two = mix(s.last*3 + word)
+		s.n++
 	}
 	s.last = word
-}
-
-func (s *sketch) feature(h uint64) {
-	const ones = 0x0101010101010101
-	for i := range s.lanes {
-		s.lanes[i] += h >> i & ones
-	}
-	s.n++
-	if s.filled++; s.filled == 255 {
+	even, odd := one&twos+two&twos, one>>1&twos+two>>1&twos
+	l := &s.lanes
+	l[0] += even & octets
+	l[1] += odd & octets
+	l[2] += even >> 2 & octets
+	l[3] += odd >> 2 & octets
+	l[4] += even >> 4 & octets
+	l[5] += odd >> 4 & octets
+	l[6] += even >> 6 & octets
+	l[7] += odd >> 6 & octets
+	if s.filled += 2; s.filled > 253 {
 		s.empty()
 	}
 }
@@ -156,8 +169,28 @@ func (s *sketch) sum() (l Likeness) {
 	return l
 }
 
-func isLetter(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' || c >= 0x80 }
-func isDigit(c byte) bool  { return '0' <= c && c <= '9' }
+// class is what an octet is in a word.
+type class struct{ kind, lower byte }
+
+const (
+	letter byte = 1 // every octet of what is not ASCII is one
+	digit  byte = 2
+)
+
+var classes = func() (t [256]class) {
+	for i := range t {
+		switch c := byte(i); {
+		case 'a' <= c|0x20 && c|0x20 <= 'z' || c >= 0x80:
+			t[i] = class{letter, lower(c)}
+		case '0' <= c && c <= '9':
+			t[i] = class{digit, c}
+		}
+	}
+	return t
+}()
+
+func isLetter(c byte) bool { return classes[c].kind == letter }
+func isDigit(c byte) bool  { return classes[c].kind == digit }
 
 func lower(c byte) byte {
 	if 'A' <= c && c <= 'Z' {

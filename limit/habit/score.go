@@ -14,7 +14,7 @@ type Question struct {
 	Credential string
 	Now        time.Time
 	New        int64 // recipients whom the tenant has not mailed of late
-	Text       Likeness
+	Text       Likeness // not needed without new recipients
 	// Recipients and Bounces of the credential's last 24 hours; they need not be
 	// known.
 	Recipients, Bounces int64
