@@ -82,15 +82,15 @@ type block struct {
 	first, last int64
 }
 
-func (b *block) add(entry []byte, at int64) {
+func (b *block) add(head, asks []byte, at int64) {
 	if b.entries == 0 || at < b.first {
 		b.first = at
 	}
 	if b.entries == 0 || at > b.last {
 		b.last = at
 	}
-	b.b = binary.AppendUvarint(b.b, uint64(len(entry)))
-	b.b = append(b.b, entry...)
+	b.b = binary.AppendUvarint(b.b, uint64(len(head)+len(asks)))
+	b.b = append(append(b.b, head...), asks...)
 	b.entries++
 }
 

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/fxamacker/cbor/v2"
-
 	"behalf/mail"
 	"behalf/policy"
 )
@@ -30,12 +28,12 @@ type Entry struct {
 // End is how a transaction ended.
 type End struct {
 	// Accepted is set when the message was taken; Message is then its id.
-	Accepted bool    `cbor:"1,keyasint,omitempty"`
-	Message  mail.ID `cbor:"2,keyasint,omitzero"`
+	Accepted bool
+	Message  mail.ID
 	// Code is what the client was told instead, 0 when it went away; Reason is
 	// the failure's.
-	Code   int    `cbor:"3,keyasint,omitempty"`
-	Reason string `cbor:"4,keyasint,omitempty"`
+	Code   int
+	Reason string
 }
 
 // Ask is one question with its answer. One of the inputs is set.
@@ -70,115 +68,95 @@ func (a *Ask) Package() string {
 	return policy.PackageSender
 }
 
-// head is what an entry begins with; its asks follow, one item each.
-type head struct {
-	_           struct{} `cbor:",toarray"`
-	Transaction uint64
-	Part        int
-	End         *End
-	Time        int64 // nanoseconds since 1970
-	Digest      string
-	Needs       policy.Needs
-	Session     *policy.Session
-	Tenant      *policy.Tenant
-	Credential  *policy.Credential
-	Asks        int
-}
-
 // The stages as they are written.
 const (
-	stageSender = iota + 1
+	stageSender uint8 = iota + 1
 	stageRecipient
 	stageMessage
 )
 
-// ask is an Ask as it is written. What the head says is left out of the input,
-// and the set's digest of the decision.
-type ask[T any] struct {
-	_     struct{} `cbor:",toarray"`
-	Stage uint8
-	// Usage is missing where it is that of the ask before, which it mostly is.
-	Usage    *policy.Usage
-	Input    *T
-	Decision *policy.Decision
-	Err      string
+// head is the shape of what an entry begins with; asks of them follow.
+func head(c *cborItems, e *Entry, asks *int) {
+	c.fields(10)
+	number(c, &e.Transaction)
+	number(c, &e.Part)
+	pointer(c, &e.End, end)
+	moment(c, &e.Time)
+	text(c, &e.Digest)
+	needs(c, &e.Needs)
+	pointer(c, &e.Session, session)
+	pointer(c, &e.Tenant, tenant)
+	pointer(c, &e.Credential, credential)
+	number(c, asks)
 }
 
-// stored is an ask whose stage is to be found out.
-type stored struct {
-	_        struct{} `cbor:",toarray"`
-	Stage    uint8
-	Usage    *policy.Usage
-	Input    cbor.RawMessage
-	Decision policy.Decision
-	Err      string
-}
-
-// codec turns entries into bytes and back.
-type codec struct {
-	enc cbor.UserBufferEncMode
-	dec cbor.DecMode
-}
-
-func newCodec() (codec, error) {
-	enc, err := cbor.EncOptions{Time: cbor.TimeRFC3339Nano}.UserBufferEncMode()
-	if err != nil {
-		return codec{}, err
-	}
-	// Text of messages need not be UTF-8.
-	dec, err := cbor.DecOptions{UTF8: cbor.UTF8DecodeInvalid}.DecMode()
-	return codec{enc, dec}, err
-}
+// An ask is its stage, usage, what was said at MAIL, counts, the stage's own
+// input, decision and error. What the head says is left out of the input, and
+// the set's digest of the decision. What is that of the ask before in the same
+// entry, as most is, is undefined.
+const askFields = 7
 
 // decode reads an entry as [Record] wrote it.
-func (c codec) decode(b []byte) (*Entry, error) {
-	var h head
-	rest, err := c.dec.UnmarshalFirst(b, &h)
-	if err != nil {
-		return nil, fmt.Errorf("the head: %w", err)
+func decode(b []byte) (*Entry, error) {
+	c := &cborItems{b: b, read: true}
+	e := new(Entry)
+	asks := 0
+	head(c, e, &asks)
+	if c.err != nil {
+		return nil, fmt.Errorf("the head: %w", c.err)
 	}
-	if h.Asks < 0 || h.Asks > len(rest) {
-		return nil, fmt.Errorf("it has %d octets for %d questions", len(rest), h.Asks)
+	if asks < 0 || asks > len(c.b) {
+		return nil, fmt.Errorf("it has %d octets for %d questions", len(c.b), asks)
 	}
-	e := &Entry{
-		Transaction: h.Transaction, Part: h.Part, End: h.End, Time: time.Unix(0, h.Time).UTC(), Digest: h.Digest, Needs: h.Needs,
-		Session: h.Session, Tenant: h.Tenant, Credential: h.Credential,
-	}
-	var usage *policy.Usage
-	for n := range h.Asks {
-		var s stored
-		if rest, err = c.dec.UnmarshalFirst(rest, &s); err != nil {
-			return nil, fmt.Errorf("question %d: %w", n+1, err)
-		}
-		a := Ask{Decision: s.Decision, Err: s.Err}
-		if err := c.input(&a, &s); err != nil {
-			return nil, fmt.Errorf("question %d: %w", n+1, err)
-		}
-		if s.Usage != nil {
-			usage = s.Usage
+	before := Ask{Sender: new(policy.SenderInput)}
+	for n := range asks {
+		a := decodeAsk(c, &before)
+		if c.err != nil {
+			return nil, fmt.Errorf("question %d: %w", n+1, c.err)
 		}
 		in := a.Common()
-		in.Usage = usage
-		in.Session, in.Tenant, in.Credential, a.Decision.Digest = h.Session, h.Tenant, h.Credential, h.Digest
-		e.Asks = append(e.Asks, a)
+		in.Session, in.Tenant, in.Credential, a.Decision.Digest = e.Session, e.Tenant, e.Credential, e.Digest
+		e.Asks, before = append(e.Asks, a), a
 	}
-	if len(rest) > 0 {
-		return nil, fmt.Errorf("%d octets are left over", len(rest))
+	if len(c.b) > 0 {
+		return nil, fmt.Errorf("%d octets are left over", len(c.b))
 	}
 	return e, nil
 }
 
-func (c codec) input(a *Ask, s *stored) error {
-	switch s.Stage {
-	case stageSender:
-		a.Sender = new(policy.SenderInput)
-		return c.dec.Unmarshal(s.Input, a.Sender)
-	case stageRecipient:
-		a.Recipient = new(policy.RecipientInput)
-		return c.dec.Unmarshal(s.Input, a.Recipient)
-	case stageMessage:
-		a.Message = new(policy.MessageInput)
-		return c.dec.Unmarshal(s.Input, a.Message)
+func decodeAsk(c *cborItems, before *Ask) (a Ask) {
+	in := *before.Common()
+	var stage uint8
+	c.fields(askFields)
+	number(c, &stage)
+	if !c.simple(isUndefined) {
+		in.Usage = nil
+		pointer(c, &in.Usage, usage)
 	}
-	return fmt.Errorf("stage %d is not known", s.Stage)
+	if !c.simple(isUndefined) {
+		begun(c, &in)
+	}
+	counts(c, &in.Envelope)
+	switch stage {
+	case stageSender:
+		a.Sender = &in
+		if !c.simple(isNull) {
+			c.fail(errShape)
+		}
+	case stageRecipient:
+		a.Recipient = &policy.RecipientInput{SenderInput: in}
+		recipient(c, &a.Recipient.Recipient)
+	case stageMessage:
+		a.Message = &policy.MessageInput{SenderInput: in}
+		message(c, a.Message)
+	default:
+		c.fail(fmt.Errorf("stage %d is not known", stage))
+	}
+	if c.simple(isUndefined) {
+		a.Decision = before.Decision
+	} else {
+		decision(c, &a.Decision)
+	}
+	text(c, &a.Err)
+	return a
 }

@@ -1,7 +1,6 @@
 package journal
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -40,7 +39,6 @@ type Journal struct {
 	dir     string
 	keys    *keyring.Keyring
 	o       Options
-	codec   codec
 	next    atomic.Uint64 // names transactions
 	buffers sync.Pool
 	dropped prometheus.Counter
@@ -80,14 +78,11 @@ func Open(dir string, keys *keyring.Keyring, o Options) (*Journal, error) {
 		return nil, fmt.Errorf("making the folder for recorded policy inputs: %w", err)
 	}
 	j := &Journal{dir: dir, keys: keys, o: o, wake: make(chan struct{}, 1)}
-	j.buffers.New = func() any { return new(bytes.Buffer) }
 	j.next.Store(uint64(time.Now().UnixNano())) // no transaction before had these numbers
 	j.dropped = prometheus.NewCounter(prometheus.CounterOpts{Name: "behalf_policy_unrecorded_total", Help: "Transactions, or parts of large ones, whose policy inputs could not be recorded."})
 	var err error
-	if j.codec, err = newCodec(); err != nil {
-		return nil, err
-	}
-	if j.zip, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(blockSize)); err != nil {
+	// What repeats is most of what can be saved; the rest is not worth its time.
+	if j.zip, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(blockSize), zstd.WithNoEntropyCompression(true)); err != nil {
 		return nil, err
 	}
 	if o.Metrics != nil {
@@ -130,23 +125,22 @@ func (j *Journal) Close() error {
 	return errors.Join(j.out.close(), j.zip.Close())
 }
 
-// append takes one entry, or counts it as lost.
-func (j *Journal) append(entry []byte, at int64, err error) {
-	if err == nil && len(entry) > maxEntry {
-		err = fmt.Errorf("an entry of %d octets is too large", len(entry))
-	}
-	if err != nil {
-		j.lost(1, err)
+// append takes one entry, in two pieces, or counts it as lost.
+func (j *Journal) append(head, asks []byte, at int64) {
+	size := len(head) + len(asks)
+	if size > maxEntry {
+		j.lost(1, fmt.Errorf("an entry of %d octets is too large", size))
 		return
 	}
+	var err error
 	j.mu.Lock()
 	switch {
 	case j.closed:
 		err = errors.New("the relay is stopping")
-	case j.queued+len(j.open.b)+len(entry) > maxMemory:
+	case j.queued+len(j.open.b)+size > maxMemory:
 		err = errors.New("the disk is too slow")
 	default:
-		j.open.add(entry, at)
+		j.open.add(head, asks, at)
 		if len(j.open.b) >= blockSize {
 			j.rotate()
 		}
@@ -249,11 +243,16 @@ func (j *Journal) lost(n int, err error) {
 	}
 }
 
-func (j *Journal) buffer() *bytes.Buffer { return j.buffers.Get().(*bytes.Buffer) }
+// buffer is an empty buffer to encode into.
+func (j *Journal) buffer() []byte {
+	if b, ok := j.buffers.Get().(*[]byte); ok {
+		return (*b)[:0]
+	}
+	return make([]byte, 0, 2048)
+}
 
-func (j *Journal) putBuffer(b *bytes.Buffer) {
-	if b.Cap() <= 4*splitAt {
-		b.Reset()
-		j.buffers.Put(b)
+func (j *Journal) putBuffer(b []byte) {
+	if cap(b) <= 4*splitAt {
+		j.buffers.Put(&b)
 	}
 }

@@ -32,7 +32,6 @@ const maxSkipped = 20
 //	return r.Err()
 type Reader struct {
 	keys         *keyring.Keyring
-	codec        codec
 	zip          *zstd.Decoder
 	since, until int64
 
@@ -87,9 +86,6 @@ func newReader(keys *keyring.Keyring, since, until time.Time) (*Reader, error) {
 		r.since = since.UnixNano()
 	}
 	var err error
-	if r.codec, err = newCodec(); err != nil {
-		return nil, err
-	}
 	r.zip, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxPlain))
 	return r, err
 }
@@ -100,7 +96,7 @@ func (r *Reader) Next() bool {
 		for len(r.pending) > 0 {
 			b := r.pending[0]
 			r.pending = r.pending[1:]
-			e, err := r.codec.decode(b)
+			e, err := decode(b)
 			if err != nil {
 				r.skip(r.at, fmt.Errorf("an entry: %w", err))
 				continue

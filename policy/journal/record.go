@@ -28,19 +28,24 @@ type Transaction struct {
 // counted.
 type Record struct {
 	j    *Journal
-	h    head
-	asks *bytes.Buffer // encoded, since the last part
-	// usage is that of the last ask in asks, nil at the beginning of a part.
-	// An input without it needs none throughout its transaction.
-	usage *policy.Usage
+	head Entry     // without its asks
+	n    int       // asks since the last part
+	asks cborItems // they themselves
+	// What the ask before was, nothing at the beginning of a part: its usage, and
+	// where in asks the rest stands.
+	used           *policy.Usage
+	begun, decided span
 }
+
+// span is a part of what is encoded.
+type span struct{ from, to int }
 
 // Begin opens the record of a transaction; nil on a nil journal.
 func (j *Journal) Begin(t Transaction) *Record {
 	if j == nil {
 		return nil
 	}
-	return &Record{j: j, h: head{Transaction: j.next.Add(1), Time: t.Time.UnixNano(), Digest: t.Digest, Needs: t.Needs}}
+	return &Record{j: j, head: Entry{Transaction: j.next.Add(1), Time: t.Time, Digest: t.Digest, Needs: t.Needs}}
 }
 
 // Sender notes a question of the sender stage. Of err only the text is kept.
@@ -48,8 +53,9 @@ func (r *Record) Sender(in *policy.SenderInput, d *policy.Decision, err error) {
 	if r == nil {
 		return
 	}
-	c := *in
-	note(r, stageSender, &c, r.common(&c), d, err)
+	r.begin(stageSender, in)
+	r.asks.b = append(r.asks.b, isNull)
+	r.answer(d, err)
 }
 
 // Recipient notes a question of the recipient stage.
@@ -57,8 +63,9 @@ func (r *Record) Recipient(in *policy.RecipientInput, d *policy.Decision, err er
 	if r == nil {
 		return
 	}
-	c := *in
-	note(r, stageRecipient, &c, r.common(&c.SenderInput), d, err)
+	r.begin(stageRecipient, &in.SenderInput)
+	recipient(&r.asks, &in.Recipient)
+	r.answer(d, err)
 }
 
 // Message notes the question of the message stage.
@@ -66,71 +73,86 @@ func (r *Record) Message(in *policy.MessageInput, d *policy.Decision, err error)
 	if r == nil {
 		return
 	}
-	c := *in
-	note(r, stageMessage, &c, r.common(&c.SenderInput), d, err)
+	r.begin(stageMessage, &in.SenderInput)
+	message(&r.asks, in)
+	r.answer(d, err)
 }
 
-// common moves what all questions share from the input to the head, and takes
-// out the usage, which it gives if it is another one than before.
-func (r *Record) common(in *policy.SenderInput) (usage *policy.Usage) {
-	r.h.Session, r.h.Tenant, r.h.Credential = in.Session, in.Tenant, in.Credential
-	if in.Usage != nil && (r.usage == nil || *r.usage != *in.Usage) {
-		usage = in.Usage
-		own := *in.Usage
-		r.usage = &own
+// begin writes the beginning of an ask. What all of them share goes to the head.
+func (r *Record) begin(stage uint8, in *policy.SenderInput) {
+	r.head.Session, r.head.Tenant, r.head.Credential = in.Session, in.Tenant, in.Credential
+	if r.asks.b == nil {
+		r.asks.b = r.j.buffer()
 	}
-	in.Session, in.Tenant, in.Credential, in.Usage = nil, nil, nil, nil
-	return usage
+	r.asks.fields(askFields)
+	number(&r.asks, &stage)
+	r.usage(in.Usage)
+	from := len(r.asks.b)
+	begun(&r.asks, in)
+	r.once(from, &r.begun)
+	counts(&r.asks, &in.Envelope)
 }
 
-// note encodes one question; in is a copy that may be changed.
-func note[T any](r *Record, stage uint8, in *T, usage *policy.Usage, d *policy.Decision, err error) {
-	if r.asks == nil {
-		r.asks = r.j.buffer()
-	}
-	own := *d
-	own.Digest = ""
-	a := ask[T]{Stage: stage, Usage: usage, Input: in, Decision: &own}
-	if err != nil {
-		a.Err = err.Error()
-	}
-	before := r.asks.Len()
-	if err := r.j.codec.enc.MarshalToBuffer(&a, r.asks); err != nil {
-		r.asks.Truncate(before)
-		r.usage = nil
-		r.j.lost(1, err)
+// usage writes the usage unless it is that of the ask before; it is compared by
+// itself because its many numbers take their time.
+func (r *Record) usage(u *policy.Usage) {
+	if r.used != nil && u != nil && *r.used == *u {
+		r.asks.b = append(r.asks.b, isUndefined)
 		return
 	}
-	r.h.Asks++
-	if r.asks.Len() >= splitAt {
+	pointer(&r.asks, &u, usage)
+	if u == nil {
+		r.used = nil
+		return
+	}
+	own := *u
+	r.used = &own
+}
+
+// answer writes the rest of an ask.
+func (r *Record) answer(d *policy.Decision, err error) {
+	from := len(r.asks.b)
+	decision(&r.asks, d)
+	r.once(from, &r.decided)
+	why := ""
+	if err != nil {
+		why = err.Error()
+	}
+	text(&r.asks, &why)
+	if r.n++; len(r.asks.b) >= splitAt {
 		r.emit()
 	}
+}
+
+// once drops what was just written if it is the same as its like before.
+func (r *Record) once(from int, last *span) {
+	b := r.asks.b
+	if last.to > last.from && bytes.Equal(b[from:], b[last.from:last.to]) {
+		r.asks.b = append(b[:from], isUndefined)
+		return
+	}
+	*last = span{from, len(b)}
 }
 
 // End writes what is left with how the transaction ended. A transaction that
 // asked nothing leaves no entry.
 func (r *Record) End(e End) {
-	if r == nil || r.h.Session == nil && r.h.Asks == 0 {
+	if r == nil || r.head.Session == nil && r.n == 0 {
 		return
 	}
-	r.h.End = &e
+	r.head.End = &e
 	r.emit()
-	if r.asks != nil {
-		r.j.putBuffer(r.asks)
-		r.asks = nil
-	}
+	r.j.putBuffer(r.asks.b)
+	r.asks.b = nil
 }
 
 // emit hands the part over.
 func (r *Record) emit() {
-	b := r.j.buffer()
-	defer r.j.putBuffer(b)
-	err := r.j.codec.enc.MarshalToBuffer(&r.h, b)
-	if err == nil && r.asks != nil {
-		b.Write(r.asks.Bytes())
-		r.asks.Reset()
-	}
-	r.j.append(b.Bytes(), r.h.Time, err)
-	r.h.Part, r.h.Asks = r.h.Part+1, 0
-	r.usage = nil
+	c := cborItems{b: r.j.buffer()}
+	head(&c, &r.head, &r.n)
+	r.j.append(c.b, r.asks.b, r.head.Time.UnixNano())
+	r.j.putBuffer(c.b)
+	r.asks.b = r.asks.b[:0]
+	r.head.Part, r.n = r.head.Part+1, 0
+	r.used, r.begun, r.decided = nil, span{}, span{}
 }
