@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -152,6 +153,28 @@ func (t *transaction) learnKnown(w kv.Writer, m *mail.Message) error {
 		}
 	}
 	return nil
+}
+
+// LearnReleased notes recipients as known whom a person let go: who was held as
+// unusual gets that mail, and is not new to the next. A failure is logged.
+func (in *Intake) LearnReleased(ctx context.Context, who map[mail.TenantID][]mail.Address) {
+	const atOnce = 500 // rows in a transaction
+	for t, list := range who {
+		for some := range slices.Chunk(list, atOnce) {
+			err := in.Spool.Update(ctx, func(w kv.Writer) error {
+				for _, a := range some {
+					if err := in.Known.Learn(w, t, a); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+			if err != nil {
+				in.o.Log.Error("released recipients were not noted as known", "tenant", t, "recipients", len(some), "err", err)
+				return
+			}
+		}
+	}
 }
 
 // learnHabit counts an accepted message in the habits of its credential. The

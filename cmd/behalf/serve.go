@@ -239,7 +239,8 @@ func (s *server) openJournal() (*journal.Journal, error) {
 
 // openIntake wires dispatch and intake.
 func (s *server) openIntake(ctx context.Context) error {
-	s.dispatch = dispatch.New(s.spool, s.planner, dispatch.Options{Schedule: s.schedule(), Log: s.log, Metrics: s.reg})
+	s.dispatch = dispatch.New(s.spool, s.planner, dispatch.Options{Schedule: s.schedule(), Log: s.log, Metrics: s.reg,
+		Released: func(ctx context.Context, who map[mail.TenantID][]mail.Address) { s.intake.LearnReleased(ctx, who) }})
 	s.intake = relay.NewIntake(relay.Parts{
 		Directory: s.directory, Policy: s.policy, Limits: s.limits, Usage: s.usage, Known: limit.NewKnown(s.store), Habits: s.habits, Bulk: s.bulk,
 		Store: s.store, Spool: s.spool, Planner: s.planner, Offer: s.dispatch.Offer, Wait: s.dispatch.Backpressure,

@@ -69,6 +69,7 @@ func (d *Dispatcher) operate(ctx context.Context, ids []mail.ID, o *operation) (
 		changed -= d.missed(ctx, large.IDs, outs, befores)
 		err = errors.Join(err, fmt.Errorf("dispatch: store the operation: %w", large))
 	}
+	d.tellReleased(ctx, o, outs, befores)
 	d.quietly(func(now time.Time) { pending = d.operated(o, claims, kept, outs, befores, now) })
 	return changed, pending, gone, err
 }
@@ -138,6 +139,25 @@ func (d *Dispatcher) stored(ctx context.Context, id mail.ID, changes []spool.Cha
 		is[k] = spool.Change{Index: c.Index, Recipient: st.Recipients[c.Index]}
 	}
 	return is
+}
+
+// tellReleased tells of recipients that were held until a person let them go.
+func (d *Dispatcher) tellReleased(ctx context.Context, o *operation, outs []spool.Outcome, befores [][]mail.Recipient) {
+	if o.kind != opRelease || d.o.Released == nil {
+		return
+	}
+	who := map[mail.TenantID][]mail.Address{}
+	for i := range outs {
+		t := outs[i].ID.Tenant()
+		for k := range befores[i] {
+			if r := &befores[i][k]; r.Next.IsZero() {
+				who[t] = append(who[t], r.Address)
+			}
+		}
+	}
+	if len(who) > 0 {
+		d.o.Released(context.WithoutCancel(ctx), who)
+	}
 }
 
 // parts cuts an outcome of one event into pieces of at most n recipients. Those

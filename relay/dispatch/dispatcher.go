@@ -35,6 +35,10 @@ type Options struct {
 
 	AttemptTimeout time.Duration // of one attempt; default 10 minutes
 	StopGrace      time.Duration // for attempts under way when Run is told to stop; default 30 s
+
+	// Released is told which recipients somebody has released that were held
+	// without an end, once that is stored. It must not wait for the dispatcher.
+	Released func(ctx context.Context, who map[mail.TenantID][]mail.Address)
 }
 
 func orDefault[T comparable](v *T, d T) {

@@ -116,7 +116,8 @@ func newWorld(t testing.TB) *world {
 		Notify: "postmaster@platform.example", PublicURL: "https://relay.platform.example", Tokens: w.tokens,
 		Capture: true, Mailbox: mailbox.New(t.TempDir()), Metrics: metrics,
 	})
-	w.dispatch = dispatch.New(w.spool, planner, dispatch.Options{Log: log})
+	w.dispatch = dispatch.New(w.spool, planner, dispatch.Options{Log: log,
+		Released: func(ctx context.Context, who map[mail.TenantID][]mail.Address) { w.intake.LearnReleased(ctx, who) }})
 	w.intake = relay.NewIntake(relay.Parts{
 		Directory: w.directory, Policy: engine, Limits: limits, Usage: limit.NewUsage(w.store, limit.UsageOptions{}), Known: limit.NewKnown(w.store), Bulk: limit.NewBulk(w.store, limit.BulkOptions{}), Habits: habit.New(w.store, habit.Options{}),
 		Store: w.store, Spool: w.spool, Planner: planner, Offer: w.dispatch.Offer, Wait: w.dispatch.Backpressure,
