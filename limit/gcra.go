@@ -62,15 +62,17 @@ func (a *Ask) step(tat, now int64) (next int64, wait time.Duration) {
 	return next, max(0, wait)
 }
 
-// takes reports whether the request is taken although it must wait.
-func (a *Ask) takes(wait time.Duration) bool {
-	if wait == 0 {
+// takes reports whether the request, which would move the arrival time to next,
+// is taken although it must wait. Nothing waits longer than maxSpan, bound or
+// not: so no instant that is kept can overflow.
+func (a *Ask) takes(next, now int64) bool {
+	if a.Wait == 0 {
 		return true
 	}
-	if a.Over != OverPace && a.Over != OverHold {
+	if a.Over != OverPace && a.Over != OverHold || next > now+int64(maxSpan) {
 		return false
 	}
-	return a.MaxWait <= 0 || wait <= a.MaxWait
+	return a.MaxWait <= 0 || a.Wait <= a.MaxWait
 }
 
 // State is where one key stands.

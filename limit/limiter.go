@@ -130,7 +130,7 @@ func (l *Limiter) take(now int64, asks []Ask, parts []part) Verdict {
 		}
 		var next int64
 		next, a.Wait = a.step(p.before, now)
-		if a.takes(a.Wait) {
+		if a.takes(next, now) {
 			p.tat = next
 			a.State = a.state(next, now)
 			v.pass(i, a)
@@ -228,8 +228,9 @@ func (l *Limiter) Would(now time.Time, a Ask) Verdict {
 	tat := s.tat(a.Key)
 	s.mu.Unlock()
 	v := Verdict{OK: true, Binding: -1}
-	_, a.Wait = a.step(tat, now.UnixNano())
-	if a.State = a.state(tat, now.UnixNano()); a.takes(a.Wait) {
+	var next int64
+	next, a.Wait = a.step(tat, now.UnixNano())
+	if a.State = a.state(tat, now.UnixNano()); a.takes(next, now.UnixNano()) {
 		v.pass(0, &a)
 	} else {
 		v.refuse(0, &a)

@@ -395,3 +395,32 @@ func FuzzDecodeLimit(f *testing.F) {
 		}
 	})
 }
+
+// TestFarFuture: pace and hold without a longest wait book a century ahead and no
+// further, so that the arrival time cannot overflow and free the limit.
+func TestFarFuture(t *testing.T) {
+	for _, over := range []Over{OverPace, OverHold} {
+		l := New(Options{})
+		a := Ask{Key: KeyOf("k"), Rate: 1, Per: 100 * 24 * time.Hour, Burst: 1, Over: over}
+		last := time.Duration(0)
+		for i := range 2000 {
+			_, v := reserve(l, start, []Ask{a})
+			switch {
+			case v.OK && v.Wait < last:
+				t.Fatalf("%s: request %d waits %v, the one before %v", over, i, v.Wait, last)
+			case v.OK && i >= 365:
+				t.Fatalf("%s: request %d is taken, to wait %v", over, i, v.Wait)
+			case !v.OK && (i < 365 || v.Over != OverDefer || v.Wait < last):
+				t.Fatalf("%s: request %d: %+v", over, i, v)
+			case !v.OK && l.Would(start, a).OK:
+				t.Fatalf("%s: request %d would pass", over, i)
+			}
+			last = v.Wait
+		}
+		huge := a
+		huge.Key, huge.N = KeyOf("huge"), 1<<62
+		if _, v := reserve(l, start, []Ask{huge}); v.OK && v.Wait > maxSpan {
+			t.Errorf("%s: %+v", over, v)
+		}
+	}
+}
