@@ -96,7 +96,8 @@ func readBundle(raw []byte, o Bundle, keys map[string]Key) (*content, error) {
 }
 
 // measure refuses what is no archive, and one that grows beyond limit when it is
-// unpacked, before anything of it is kept.
+// unpacked, before anything of it is kept: whoever unpacks it makes room for what
+// its files claim to have. Sparse files have next to nothing, so none is taken.
 func measure(raw []byte, limit int64) error {
 	z, err := gzip.NewReader(bytes.NewReader(raw))
 	if err != nil {
@@ -104,19 +105,33 @@ func measure(raw []byte, limit int64) error {
 	}
 	left := &io.LimitedReader{R: z, N: limit + 1}
 	r := tar.NewReader(left)
+	claimed := int64(0)
 	for files := 0; ; files++ {
-		_, err := r.Next()
+		h, err := r.Next()
 		switch {
-		case left.N <= 0:
+		case left.N <= 0 || err == nil && h.Size > limit-claimed:
 			return fmt.Errorf("the bundle holds more than %d bytes when it is unpacked", limit)
 		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
 			return fmt.Errorf("this is no bundle: %w", err)
+		case isSparse(h):
+			return errors.New("the bundle holds a sparse file; pack it without")
 		case files == 4*maxFiles:
 			return fmt.Errorf("the bundle has more than %d files", 4*maxFiles)
 		}
+		claimed += h.Size
 	}
+}
+
+// isSparse tells whether a file of an archive has holes, in one of GNU's forms.
+func isSparse(h *tar.Header) bool {
+	for key := range h.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return true
+		}
+	}
+	return h.Typeflag == tar.TypeGNUSparse
 }
 
 // join makes one set of all bundles, by name. What they say they own must not

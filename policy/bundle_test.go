@@ -11,6 +11,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -286,6 +287,106 @@ func TestBundleBounds(t *testing.T) {
 	if _, err := New(t.Context(), o); err == nil || !strings.Contains(err.Error(), "1000") {
 		t.Errorf("error %v", err)
 	}
+}
+
+// TestBundleSparse: what a bundle claims to hold counts, and not what it has. A
+// file of holes would be unpacked before anybody looked at a signature.
+func TestBundleSparse(t *testing.T) {
+	packed := func(headers ...*tar.Header) []byte {
+		var out bytes.Buffer
+		z := gzip.NewWriter(&out)
+		w := tar.NewWriter(z)
+		for _, h := range headers {
+			if err := w.WriteHeader(h); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := w.Write(make([]byte, h.Size)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := errors.Join(w.Close(), z.Close()); err != nil {
+			t.Fatal(err)
+		}
+		return out.Bytes()
+	}
+	// The writer makes no sparse files, but records that can be made into theirs.
+	holes := func(size string) []byte {
+		raw := packed(&tar.Header{Name: "data.json", Typeflag: tar.TypeReg, PAXRecords: map[string]string{"VENDOR.x": strings.Repeat("x", 1000)}})
+		return sparse(t, raw, map[string]string{"GNU.sparse.major": "0", "GNU.sparse.minor": "1", "GNU.sparse.numblocks": "1", "GNU.sparse.map": size + ",0", "GNU.sparse.size": size})
+	}
+	for name, b := range map[string][]byte{"a gibibyte of holes": holes("1073741824"), "a few holes": holes("512")} {
+		if err := measure(b, maxPacked); err == nil {
+			t.Errorf("%s: a sparse file was taken", name)
+		}
+	}
+	if err := measure(packed(&tar.Header{Name: "a.rego", Typeflag: tar.TypeReg, Size: 600}, &tar.Header{Name: "b.rego", Typeflag: tar.TypeReg, Size: 600}), 1000); err == nil {
+		t.Error("two files that are too big together were taken")
+	}
+}
+
+// sparse puts PAX records in place of those that an archive has for its file.
+func sparse(t *testing.T, raw []byte, records map[string]string) []byte {
+	t.Helper()
+	z, err := gzip.NewReader(bytes.NewReader(raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := io.ReadAll(z)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text []byte
+	for _, k := range sortedKeys(records) {
+		size := len(k) + len(records[k]) + len(" =\n")
+		for n := size; ; n++ {
+			if line := fmt.Sprintf("%d %s=%s\n", n, k, records[k]); len(line) == n {
+				text = append(text, line...)
+				break
+			}
+		}
+	}
+	body := b[512:]
+	end := bytes.IndexByte(body, 0)
+	rest := end - len(text) // what is left over is a record that says nothing
+	text = append(text, fmt.Sprintf("%d x=%s\n", rest, strings.Repeat("x", rest-len(fmt.Sprint(rest))-len(" x=\n")))...)
+	copy(body, text)
+	var out bytes.Buffer
+	zw := gzip.NewWriter(&out)
+	_, _ = zw.Write(b)
+	_ = zw.Close()
+	return out.Bytes()
+}
+
+// TestStatusWhileCompiling: whoever asks how things are does not wait for a set
+// that is being compiled and kept.
+func TestStatusWhileCompiling(t *testing.T) {
+	s := serve(t)
+	s.put("b", made(t, submission, nil, deny("one"), nil))
+	e := running(t, s.options("b"))
+	e.changing.Lock() // another set is coming into force
+	s.put("b", made(t, submission, nil, deny("two"), nil))
+	eventually(t, "nobody takes the changed bundle", func() bool {
+		if e.bundles.mu.TryLock() {
+			e.bundles.mu.Unlock()
+			return false
+		}
+		return true
+	})
+	told := make(chan Status)
+	go func() { told <- e.Status() }()
+	select {
+	case st := <-told:
+		if len(st.Bundles) != 1 {
+			t.Errorf("%+v", st)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("the status waits")
+		e.changing.Unlock()
+		<-told
+		return
+	}
+	e.changing.Unlock()
+	eventually(t, "the changed bundle is not in force", func() bool { return says(t, e) == "two" })
 }
 
 // TestBundlesJoin: several bundles make one set, unless they own the same.

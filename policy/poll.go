@@ -25,8 +25,10 @@ type bundles struct {
 	keep string // folder of those that persist
 	list []*polled
 
-	mu   sync.Mutex // guards what follows, and content, etag and status of each
+	mu   sync.Mutex // held while a set is made and comes into force; guards good
 	good map[string]*content
+
+	telling sync.Mutex // guards status and problem of each; nobody waits long for it
 }
 
 // polled is one bundle.
@@ -37,8 +39,9 @@ type polled struct {
 	url    string
 	client *http.Client
 
-	etag   string
-	status BundleStatus
+	etag    string // of the last answer; start and then the own goroutine alone use it
+	status  BundleStatus
+	problem error // that of the status
 }
 
 // BundleStatus tells how a bundle is kept up to date.
@@ -194,8 +197,8 @@ func (b *bundles) first(ctx context.Context) (*source, error) {
 		}
 		b.mu.Lock()
 		b.good[p.name], p.etag = c, etag
-		p.took(c)
 		b.mu.Unlock()
+		b.took(p, c)
 	}
 	return join(b.good)
 }
@@ -230,8 +233,10 @@ func (b *bundles) persist(p *polled, raw []byte) error {
 	return writeWhole(b.file(p.name), raw)
 }
 
-// took notes a bundle in use; the lock is held.
-func (p *polled) took(c *content) {
+// took notes a bundle in use.
+func (b *bundles) took(p *polled, c *content) {
+	b.telling.Lock()
+	defer b.telling.Unlock()
 	p.status.Revision, p.status.Changed = c.revision, time.Now()
 }
 
@@ -315,7 +320,7 @@ func (b *bundles) poll(ctx context.Context, e *Engine, p *polled) (long bool, er
 		return false, fmt.Errorf("%w: %w", errRefused, err)
 	}
 	b.good, p.etag = all, a.etag
-	p.took(c)
+	b.took(p, c)
 	if err := b.persist(p, a.raw); err != nil {
 		e.log.Error("a policy bundle could not be kept; a start without its server will use an older one", "bundle", p.name, "error", err)
 	}
@@ -326,9 +331,10 @@ func (b *bundles) poll(ctx context.Context, e *Engine, p *polled) (long bool, er
 // good bundle in use, which is no reason for alarm; one that gives what must not
 // be used is.
 func (b *bundles) report(e *Engine, p *polled, err error) {
-	b.mu.Lock()
+	b.telling.Lock()
 	now := time.Now()
 	st := &p.status
+	p.problem = err
 	if err == nil {
 		st.Error, st.Refused, st.Since, st.Polled = "", false, time.Time{}, now
 	} else {
@@ -343,10 +349,10 @@ func (b *bundles) report(e *Engine, p *polled, err error) {
 	var refused []error
 	for _, one := range b.list {
 		if one.status.Refused {
-			refused = append(refused, fmt.Errorf("bundle %s: %s", one.name, one.status.Error))
+			refused = append(refused, fmt.Errorf("bundle %s: %w", one.name, one.problem))
 		}
 	}
-	b.mu.Unlock()
+	b.telling.Unlock()
 	e.metrics.polled(p.name, err)
 	if err != nil && !errors.Is(err, errRefused) {
 		e.log.Warn("a policy bundle could not be fetched, the last good one stays in use", "bundle", p.name, "error", err)
@@ -361,8 +367,8 @@ func (b *bundles) states() []BundleStatus {
 	if b == nil {
 		return nil
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
+	b.telling.Lock()
+	defer b.telling.Unlock()
 	list := make([]BundleStatus, len(b.list))
 	for i, p := range b.list {
 		list[i] = p.status

@@ -44,7 +44,7 @@ const maxHistory = 20
 
 // Status tells which set is in force.
 func (e *Engine) Status() Status {
-	bundles := e.bundles.states() // before the lock: who polls holds theirs first
+	bundles := e.bundles.states()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	s := e.status
