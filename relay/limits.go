@@ -13,137 +13,23 @@ import (
 	"behalf/tenant"
 )
 
-// reserve takes what a decision's limits ask for. A message counts once,
-// recipients one by one, also in a limit that the sender stage named, and bytes
-// when the message has come. What is reserved is given back unless the message
-// is accepted.
+// reserve takes what a decision's limits ask for, as [Counting] says. What is
+// reserved is given back unless the message is accepted.
 func (t *transaction) reserve(pkg string, limits []policy.Limit, fate *fateOfOne) error {
-	b := &t.batch
-	b.clear()
-	switch pkg {
-	case policy.PackageRecipient:
-		for _, l := range t.perRecipient {
-			b.add(l, 1)
-		}
-	case policy.PackageMessage:
-		for _, l := range t.perByte {
-			t.ask(pkg, l)
-		}
+	at := Stage{Package: pkg, Declared: t.declared, Recipients: int64(len(t.recipients))}
+	if pkg == policy.PackageMessage {
+		at.Size = t.draft.Size()
 	}
-	for _, l := range limits {
-		k := keyed{l, limitKey(l)}
-		if err := t.early(pkg, k); err != nil {
-			return err
-		}
-		t.ask(pkg, k)
-	}
-	if err := t.reserveBatch(t.now, fate); err != nil {
-		return err
-	}
-	if len(b.asks) > 0 && t.counted == nil {
-		t.counted = map[limit.Key]int64{}
-	}
-	for _, a := range b.asks {
-		t.counted[a.Key] += a.N
-	}
-	return nil
+	v := t.counting.Reserve(t.in.Limits, t.now, at, limits, &t.reservation)
+	return t.reserved(v, t.now, fate)
 }
 
-// ask adds to the batch what this message has for a limit to count at a stage:
-// what there is by now, without what was counted before. A limit on what is not
-// known yet is kept for the stage that knows it.
-func (t *transaction) ask(pkg string, l keyed) {
-	n := int64(0)
-	switch {
-	case l.Count == policy.CountMessages:
-		n = 1 - t.counted[l.key]
-	case l.Count == policy.CountBytes && pkg != policy.PackageMessage:
-		t.perByte = keep(t.perByte, l)
-	case l.Count == policy.CountBytes:
-		n = t.draft.Size() - t.counted[l.key]
-	case pkg == policy.PackageSender:
-		t.perRecipient = keep(t.perRecipient, l)
-	case pkg == policy.PackageRecipient:
-		n = 1
-	default:
-		n = int64(len(t.recipients)) - t.counted[l.key]
-	}
-	if n > 0 {
-		t.batch.add(l, n)
-	}
-}
-
-// early refuses a message whose declared size no limit on bytes would let pass,
-// before its bytes come.
-func (t *transaction) early(pkg string, l keyed) error {
-	if l.Count != policy.CountBytes || pkg == policy.PackageMessage || t.declared <= 0 {
-		return nil
-	}
-	if t.in.Limits.Would(t.now, l.ask(t.declared)).OK {
-		return nil
-	}
-	one := batch{}
-	one.add(l, t.declared)
-	var taken limit.Reservation
-	v := t.in.Limits.Reserve(t.now, one.asks, &taken)
-	taken.Abort(t.now)
-	if v.OK {
-		return nil
-	}
-	return t.refused(&one, v)
-}
-
-// keyed is a limit with its key.
-type keyed struct {
-	policy.Limit
-	key limit.Key
-}
-
-func (l *keyed) ask(n int64) limit.Ask {
-	return limit.Ask{Key: l.key, Rate: l.Rate, Per: l.Per, Burst: l.Burst, N: n, Over: limit.Over(l.Over), MaxWait: l.MaxWait}
-}
-
-func keep(list []keyed, l keyed) []keyed {
-	if slices.ContainsFunc(list, func(o keyed) bool { return o.key == l.key }) {
-		return list
-	}
-	return append(list, l)
-}
-
-// limitKey names a limit by its rule, window and count too, so that two rules
-// never share a counter by accident.
-func limitKey(l policy.Limit) limit.Key {
-	return limit.KeyOf(append(append(make([]string, 0, 8), l.Rule, string(l.Count), l.Per.String()), l.Key...)...)
-}
-
-// batch is what is asked of limits at once, with the rules that say so. It is
-// used again and again, to spare memory.
-type batch struct {
-	rules []policy.Limit
-	asks  []limit.Ask
-}
-
-func (b *batch) clear() { b.rules, b.asks = b.rules[:0], b.asks[:0] }
-
-// add asks for n of a limit. Of what is said twice the stricter holds.
-func (b *batch) add(l keyed, n int64) {
-	a := l.ask(n)
-	if k := slices.IndexFunc(b.asks, func(o limit.Ask) bool { return o.Key == a.Key }); k >= 0 {
-		o := &b.asks[k]
-		o.Rate, o.Burst = min(o.Rate, a.Rate), min(o.Burst, a.Burst)
-		b.rules[k].Rate, b.rules[k].Burst = o.Rate, o.Burst
-		return
-	}
-	b.rules, b.asks = append(b.rules, l.Limit), append(b.asks, a)
-}
-
-// reserveBatch reserves the whole batch or nothing of it.
-func (t *transaction) reserveBatch(now time.Time, fate *fateOfOne) error {
-	b := &t.batch
+// reserved does what the verdict on the last batch says.
+func (t *transaction) reserved(v limit.Verdict, now time.Time, fate *fateOfOne) error {
+	b := &t.counting.batch
 	if len(b.asks) == 0 {
 		return nil
 	}
-	v := t.in.Limits.Reserve(now, b.asks, &t.reservation)
 	if !v.OK {
 		return t.refused(b, v)
 	}
@@ -180,9 +66,10 @@ func (t *transaction) reserveAddress(m *mail.Message) error {
 	if !slices.ContainsFunc(m.Wishes, func(w mail.Wish) bool { return slices.Contains(w.Methods, mail.MethodAddress) }) {
 		return nil
 	}
-	t.batch.clear()
-	t.batch.add(addressLimit(t.view), 1)
-	return t.reserveBatch(time.Now(), &t.fate)
+	b, now := &t.counting.batch, time.Now()
+	b.clear()
+	b.add(addressLimit(t.view), 1)
+	return t.reserved(t.in.Limits.Reserve(now, b.asks, &t.reservation), now, &t.fate)
 }
 
 // learn counts an accepted message in the tenant's usage. A crash in between

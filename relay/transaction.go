@@ -34,31 +34,28 @@ type transaction struct {
 	draft   *spool.Draft
 	scanner *scan.Scanner
 
-	fate         fateOfOne // of the whole message
-	rulings      []mail.Ruling
-	warnings     []string
-	tags         []string
-	edits        []mail.Edit
-	choice       method.Result       // of the tenant's own route and methods
-	redirected   bool                // the policy says otherwise
-	counted      map[limit.Key]int64 // what each limit has counted of this message so far
-	batch        batch
-	standings    standings
-	alarms       []mail.LimitEvent // of limits that refused something
-	crossed      []mail.LimitEvent // of limits that this message was the first to use so far
-	id           mail.ID           // of the message, once it is kept
-	perRecipient []keyed           // named by the sender stage, asked at each RCPT
-	perByte      []keyed           // asked once the size is known
-	reservation  limit.Reservation
-	bulkCount    *limit.BulkReservation
-	habit        *habit.Ticket
-	unusual      habit.Answer
-	heldUnusual  int           // recipients that are held as unusual
-	passedNew    int           // new recipients that go out
-	firstTime    int           // recipients that the tenant has not mailed of late
-	used         *policy.Usage // before this message
-	recording    recording     // to replay it later
-	done         bool
+	fate        fateOfOne // of the whole message
+	rulings     []mail.Ruling
+	warnings    []string
+	tags        []string
+	edits       []mail.Edit
+	choice      method.Result // of the tenant's own route and methods
+	redirected  bool          // the policy says otherwise
+	counting    Counting
+	standings   standings
+	alarms      []mail.LimitEvent // of limits that refused something
+	crossed     []mail.LimitEvent // of limits that this message was the first to use so far
+	id          mail.ID           // of the message, once it is kept
+	reservation limit.Reservation
+	bulkCount   *limit.BulkReservation
+	habit       *habit.Ticket
+	unusual     habit.Answer
+	heldUnusual int           // recipients that are held as unusual
+	passedNew   int           // new recipients that go out
+	firstTime   int           // recipients that the tenant has not mailed of late
+	used        *policy.Usage // before this message
+	recording   recording     // to replay it later
+	done        bool
 }
 
 // Recipient adds one recipient; an error refuses it alone. An address given

@@ -11,6 +11,7 @@ import (
 	"behalf/mail"
 	"behalf/policy"
 	"behalf/policy/journal"
+	"behalf/relay"
 )
 
 // The reasons why nothing is replayed.
@@ -229,15 +230,14 @@ func (p *replay) follow(s *simulation, c *course, at time.Time, a *journal.Ask, 
 	if c.dead {
 		return
 	}
-	pkg, size := a.Package(), int64(0)
-	if a.Message != nil {
-		size = a.Message.Message.Size
-		if c.recipients == 0 {
-			c.dead = true
-			return
-		}
+	stage := relay.Stage{Package: a.Package(), Recipients: c.recipients}
+	if a.Message == nil {
+		stage.Declared = a.Common().Envelope.Size
+	} else if stage.Size = a.Message.Message.Size; c.recipients == 0 {
+		c.dead = true
+		return
 	}
-	passes := !failed && s.ask(c, at, pkg, size, d)
+	passes := !failed && s.ask(c, at, stage, d)
 	switch {
 	case a.Recipient == nil:
 		c.dead = !passes

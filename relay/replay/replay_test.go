@@ -205,6 +205,49 @@ func TestChangedLimit(t *testing.T) {
 	}
 }
 
+// TestDeclaredSize: what a limit on bytes refuses at MAIL by the declared size,
+// before the bytes come, it refuses in a replay; and what no SIZE was given for
+// at the message stage.
+func TestDeclaredSize(t *testing.T) {
+	limited := func(rate int) string {
+		return fmt.Sprintf("package behalf.submission.sender\nlimit contains {\"rule\":\"bytes\",\"key\":[\"tenant\",input.tenant.id],\"count\":\"bytes\",\"rate\":%d,\"per\":\"1h\",\"burst\":%d}\n", rate, rate)
+	}
+	w, r := world(t, map[string]string{"l.rego": limited(10_000)})
+	text := relaytest.CRLF(body + strings.Repeat("x", 4000-len(body)))
+	at, taken := make(map[string]int), 0
+	for i := range 8 {
+		declared := int64(0)
+		if i%2 == 0 {
+			declared = int64(len(text))
+		}
+		tr, err := w.Intake.Begin(t.Context(), w.App(), relaytest.Client(), mail.Envelope{From: relaytest.Address(t, "app@acme.example")}, declared)
+		if err != nil {
+			at["MAIL"]++
+			continue
+		}
+		if err := tr.Recipient(t.Context(), mail.Recipient{Address: relaytest.Address(t, "bob@there.example")}); err != nil {
+			t.Fatal(err)
+		}
+		tr.Write([]byte(text))
+		if _, err := tr.Commit(t.Context()); err != nil {
+			at["DATA"]++
+		} else {
+			taken++
+		}
+	}
+	if taken != 2 || at["MAIL"] != 3 || at["DATA"] != 3 {
+		t.Fatalf("%d taken, refused at %v", taken, at)
+	}
+	if report := run(t, r, w.Policy.Active(), replay.Options{}); !report.Clean() {
+		t.Errorf("%+v", report)
+	}
+	report := run(t, r, candidate(t, w, map[string]string{"l.rego": limited(5000)}), replay.Options{})
+	want := []replay.LimitCount{{Tenant: "acme", Rule: "l.rego:bytes", Was: replay.Stops{Deferred: 6}, Would: replay.Stops{Deferred: 7}}}
+	if !reflect.DeepEqual(report.Limits, want) {
+		t.Errorf("%+v", report.Limits)
+	}
+}
+
 // TestMissingFacts: what nobody gathered cannot be decided, at the stages that
 // read it.
 func TestMissingFacts(t *testing.T) {
