@@ -277,7 +277,7 @@ func (k bulkKey) row() []byte {
 func (c *bulkCount) add(now time.Time, n int64) {
 	at := hourOf(now)
 	h := &c.hours[at%hourSlots]
-	if h.at != at {
+	if h.at < at { // never the other way round, as the clock may have been set back
 		*h = hourCount{at: at}
 	}
 	h.n += n
@@ -286,7 +286,7 @@ func (c *bulkCount) add(now time.Time, n int64) {
 func (c *bulkCount) day(now time.Time) (sum int64) {
 	hour := hourOf(now)
 	for _, h := range c.hours {
-		if h.at > hour-hourSlots && h.at <= hour {
+		if h.at > hour-hourSlots {
 			sum += h.n
 		}
 	}
@@ -306,7 +306,8 @@ func (c *bulkCount) encode() []byte {
 }
 
 // decode takes in a row; what cannot be read of it counts as nothing, and so
-// does an hour that is not of the last day.
+// does an hour that is not of the last day, nor of the next, which it may be by a
+// clock that has been set back.
 func (c *bulkCount) decode(row []byte, now time.Time) {
 	if len(row) == 0 || row[0] != bulkVersion {
 		return
@@ -323,8 +324,9 @@ func (c *bulkCount) decode(row []byte, now time.Time) {
 			return
 		}
 		row = row[size:]
-		if int64(at) > hour-hourSlots && int64(at) <= hour && n < 1<<40 {
-			c.hours[int64(at)%hourSlots] = hourCount{int64(at), int64(n)}
+		if int64(at) > hour-hourSlots && int64(at) < hour+hourSlots && n < 1<<40 {
+			h := &c.hours[int64(at)%hourSlots]
+			*h = hourCount{int64(at), h.n + int64(n)}
 		}
 	}
 }

@@ -66,6 +66,34 @@ func TestBulkDay(t *testing.T) {
 	}
 }
 
+// TestBulkClockGoesBack: a clock that is set back, or somebody who is late, makes
+// no count smaller, over a restart too.
+func TestBulkClockGoesBack(t *testing.T) {
+	for _, back := range []time.Duration{time.Hour, 10 * time.Hour, 25 * time.Hour} {
+		store := mem.New(mem.Options{})
+		defer store.Close()
+		b := NewBulk(store, BulkOptions{})
+		for _, at := range []time.Time{start, start.Add(-back)} {
+			_, r := bulkAsk(t, b, "acme.example", 10, at)
+			r.Commit()
+		}
+		for _, at := range []time.Time{start, start.Add(-back)} {
+			if n := bulkTotal(t, b, "acme.example", at); n != 20 {
+				t.Errorf("%s back: %d at %s, want 20", back, n, at)
+			}
+		}
+		if err := b.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if back > 24*time.Hour { // what is a day ahead is not believed
+			continue
+		}
+		if n := bulkTotal(t, NewBulk(store, BulkOptions{}), "acme.example", start.Add(-back)); n != 20 {
+			t.Errorf("%s back: %d after a restart, want 20", back, n)
+		}
+	}
+}
+
 // TestBulkAtOnce: messages that come at once see each other, so that exactly one
 // of them sees each number, and what is given back is gone.
 func TestBulkAtOnce(t *testing.T) {

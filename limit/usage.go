@@ -37,8 +37,13 @@ type UsageOptions struct {
 
 // Usage counts what tenants and their credentials sent. Windows slide in steps:
 // the hour in five minutes, the day in hours, and the oldest step counts whole,
-// so that usage is never told too low. Tenants are read from the store when first
-// asked for. Its methods may be called from many goroutines.
+// so that usage is never told too low. What was counted by a clock that has since
+// been set back counts on, until the clock has come to where it was and a window
+// further, and a step never makes way for an earlier one. Tenants are read from
+// the store when first asked for. Its methods may be called from many goroutines.
+//
+// All of them want the time by the clock, not that of a message: who counts at a
+// time that is long past is not seen in the windows as they are now.
 type Usage struct {
 	store   kv.Store
 	most    int
@@ -204,8 +209,9 @@ type slot struct {
 	counts [5]uint32
 }
 
+// add counts c in step at, or in a later one that has its place.
 func (s *slot) add(at int64, c Counts) {
-	if s.at != at {
+	if s.at < at {
 		*s = slot{at: at}
 	}
 	for i, n := range [5]int64{c.Messages, c.Recipients, c.NewRecipients, c.Bounces, c.Complaints} {
@@ -227,15 +233,16 @@ func (r *ring) add(now time.Time, c Counts) {
 	}
 }
 
+// windows adds up what the windows reach, and what is later than now.
 func (r *ring) windows(now time.Time) (w Windows) {
 	fine, hour := fineOf(now), hourOf(now)
 	for i := range r.fine {
-		if s := &r.fine[i]; s.at > fine-fineSlots && s.at <= fine {
+		if s := &r.fine[i]; s.at > fine-fineSlots {
 			w.Hour.add(s.sum())
 		}
 	}
 	for i := range r.hours {
-		if s := &r.hours[i]; s.at > hour-hourSlots && s.at <= hour {
+		if s := &r.hours[i]; s.at > hour-hourSlots {
 			w.Day.add(s.sum())
 		}
 	}

@@ -60,7 +60,8 @@ func appendCounts(b []byte, counts [5]uint32) []byte {
 
 var errUsageRow = errors.New("not a usage row")
 
-// decode takes in the row of an hour.
+// decode takes in the row of an hour, later ones after earlier ones. An earlier
+// hour whose place it takes is added to it, so that nothing is lost.
 func (r *ring) decode(hour int64, b []byte) error {
 	if len(b) == 0 || b[0] != usageVersion {
 		return errUsageRow
@@ -69,7 +70,11 @@ func (r *ring) decode(hour int64, b []byte) error {
 	if err != nil {
 		return err
 	}
-	r.hours[hour%hourSlots] = slot{at: hour, counts: total}
+	s := &r.hours[hour%hourSlots]
+	for i := range total {
+		total[i] += s.counts[i]
+	}
+	*s = slot{at: hour, counts: total}
 	for last := -1; len(b) > 0; {
 		i := int(b[0])
 		if i <= last || i >= int(fineInDay) {
@@ -99,7 +104,8 @@ func readCounts(b []byte) (counts [5]uint32, rest []byte, err error) {
 	return counts, b, nil
 }
 
-// load reads the last day of a tenant. Rows that cannot be read count as none.
+// load reads the last day of a tenant, and what a clock that has been set back has
+// counted in the next. Rows that cannot be read count as none.
 func (a *account) load(ctx context.Context, store kv.Store, t mail.TenantID, now time.Time) error {
 	a.total, a.credentials = ring{}, nil
 	first := hourOf(now) - hourSlots + 1
@@ -107,7 +113,7 @@ func (a *account) load(ctx context.Context, store kv.Store, t mail.TenantID, now
 		prefix := keyUsage(t, 0, "")[:5]
 		return r.Scan(kv.Range{Prefix: prefix, From: keyUsage(t, max(0, first), "")}, func(k, v []byte) bool {
 			hour, credential, ok := usageHour(k)
-			if !ok || hour > hourOf(now) {
+			if !ok || hour >= hourOf(now)+hourSlots {
 				return true
 			}
 			into := &a.total

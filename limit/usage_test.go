@@ -59,6 +59,44 @@ func TestWindowsSlide(t *testing.T) {
 	}
 }
 
+// TestUsageClockGoesBack: what was counted counts on when the clock is set back,
+// or when somebody counts at a time that is past, over a restart too.
+func TestUsageClockGoesBack(t *testing.T) {
+	for _, back := range []time.Duration{time.Minute, 4 * time.Minute, 65 * time.Minute, 10 * time.Hour, 25 * time.Hour} {
+		t.Run(back.String(), func(t *testing.T) {
+			store := mem.New(mem.Options{})
+			defer store.Close()
+			u := NewUsage(store, UsageOptions{})
+			add := func(at time.Time) {
+				t.Helper()
+				if err := u.Add(t.Context(), 7, "acme/app", at, one); err != nil {
+					t.Fatal(err)
+				}
+			}
+			add(start)
+			add(start.Add(-back))
+			// The hour is asked for by its end; who counts at a time that is past need
+			// not be in it.
+			if all, _ := usage(t, u, 7, "acme/app", start); all.Day.Messages != 2 || all.Hour.Messages < 1 {
+				t.Errorf("at the later time %+v", all)
+			}
+			check := func(what string, u *Usage) {
+				t.Helper()
+				if all, own := usage(t, u, 7, "acme/app", start.Add(-back)); all != own || all.Day.Messages != 2 || all.Hour.Messages != 2 {
+					t.Errorf("%s: %+v, %+v", what, all, own)
+				}
+			}
+			check("set back", u)
+			if err := u.Flush(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if back < 24*time.Hour { // what is a day ahead is not believed
+				check("after a restart", NewUsage(store, UsageOptions{}))
+			}
+		})
+	}
+}
+
 // TestUsageSurvives restarts: what was flushed is read again, both windows, the
 // tenant's and each credential's.
 func TestUsageSurvives(t *testing.T) {
