@@ -21,9 +21,12 @@ import (
 	"behalf/internal/testkit/lab"
 )
 
+// defaultReloadRate is what a busy machine gives beside other tests.
+const defaultReloadRate = 300
+
 var (
 	reloadSets   = flag.Int("reload.sets", 12, "how many policy sets come one after the other, one a second")
-	reloadRate   = flag.Int("reload.rate", 300, "messages a second meanwhile")
+	reloadRate   = flag.Int("reload.rate", defaultReloadRate, "messages a second meanwhile; more than the default must be reached")
 	reloadTraces = flag.Int("reload.traces", 300, "how many traces are read")
 )
 
@@ -232,6 +235,9 @@ func TestE2EPolicyReload(t *testing.T) {
 	}
 	if len(l.sets) < *reloadSets*3/4 || len(l.taken) < 20**reloadSets {
 		t.Errorf("%d messages were judged by %d of %d sets; that proves little", len(l.taken), len(l.sets), *reloadSets)
+	}
+	if rate := float64(len(l.taken)) / took.Seconds(); rate < 0.9*float64(*reloadRate) && *reloadRate > defaultReloadRate {
+		t.Errorf("%.0f messages a second, not the %d asked for", rate, *reloadRate)
 	}
 	l.arrive(t, w)
 	l.traces(t)

@@ -264,7 +264,10 @@ func schemaAt(root map[string]any, path []string) []string {
 		props, _ := at["properties"].(map[string]any)
 		next, ok := props[p].(map[string]any)
 		if !ok {
-			next, _ = at["items"].(map[string]any)
+			next, ok = at["items"].(map[string]any)
+		}
+		if !ok { // a map whose keys are names
+			next, _ = at["additionalProperties"].(map[string]any)
 		}
 		if at = deref(next, root); at == nil {
 			return nil
