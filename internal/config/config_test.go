@@ -86,7 +86,7 @@ func TestLoadRefuses(t *testing.T) {
 		"bundle and folder": {text: minimal + "policy:\n  path: p\n  services: {s: {url: https://s.example}}\n  bundles: {b: {service: s}}\n", want: []string{"behalf.yaml:4", "policy.path", "leave out"}},
 		"no such service":   {text: minimal + "policy:\n  bundles: {b: {service: t}}\n", want: []string{"behalf.yaml:4", `no service "t"`}},
 		"no such key":       {text: minimal + "policy:\n  services: {s: {url: https://s.example}}\n  bundles: {b: {service: s, signing: {keyid: k}}}\n", want: []string{"behalf.yaml:5", `no key "k"`}},
-		"key of a bundle":   {text: minimal + "policy:\n  services: {s: {url: https://s.example}}\n  bundles: {b: {service: s, persits: true}}\n", want: []string{"behalf.yaml:5", `"persits"`, `did you mean "persist"`}},
+		"key of a bundle":   {text: minimal + "policy:\n  services: {s: {url: https://s.example}}\n  bundles: {b: {service: s, persits: true}}\n", want: []string{"behalf.yaml:5", "persits", `did you mean "persist"`}},
 		"unseen gate":       {text: minimal + "policy: {gate: true}\nretention:\n  policy_inputs: 0s\n", want: []string{"behalf.yaml:3", "policy.gate", "retention.policy_inputs"}},
 		"draft in force":    {text: minimal + "policy: {path: p, shadow: p}\n", want: []string{"behalf.yaml:3", "policy.shadow"}},
 		"same domain":       {text: minimal + "platform_domain: a.example\nsending_domain: a.example\n", want: []string{"behalf.yaml:4"}},
