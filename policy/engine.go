@@ -66,7 +66,7 @@ type Engine struct {
 	status   Status
 	history  []Activation // the newest last
 	pending  *pending
-	reviewed []string // digests that were replayed, the newest last
+	reviewed []reviewed // the newest last
 }
 
 // New loads the policies and makes an engine. A set that does not compile is an

@@ -19,7 +19,7 @@ type pending struct {
 // The reasons why a set is not accepted.
 var (
 	ErrNotPending  = errors.New("no set with this digest waits to be accepted; behalf policy status shows the one that does")
-	ErrNotReviewed = errors.New("this set was not replayed yet: look at what it changes with behalf policy replay, then accept it")
+	ErrNotReviewed = errors.New("this set was not replayed yet: look at what it changes with behalf policy replay, then accept it; a replay of one tenant, or in which the set was asked nothing, does not count, and --force accepts it unseen")
 )
 
 // start brings the first set into force. Behind a gate that is the set that was
@@ -52,9 +52,10 @@ func (e *Engine) start(ctx context.Context) error {
 	}
 	if kept != nil && kept.digest() == s.digest {
 		e.resume(s)
+		e.isFrom(src)
 		return nil
 	}
-	return e.activate(s, kept, "")
+	return e.activate(s, kept, Activation{})
 }
 
 // first is what there is to begin with.
@@ -96,6 +97,7 @@ func (e *Engine) offer(src *source) error {
 	}
 	if digest == now.digest {
 		e.wait(nil)
+		e.isFrom(src)
 		return nil
 	}
 	s, problems := compile(src)
@@ -104,9 +106,9 @@ func (e *Engine) offer(src *source) error {
 		return problems
 	}
 	if !e.o.Gate {
-		return e.activate(s, now.source, "")
+		return e.activate(s, now.source, Activation{})
 	}
-	p := &pending{set: s, since: time.Now(), isDefault: e.isDefault(src), changes: compareSources(now.source, src)}
+	p := &pending{set: s, since: time.Now(), isDefault: src.builtIn, changes: compareSources(now.source, src)}
 	e.wait(p)
 	e.log.Info("policies wait to be accepted", "digest", digest, "in_force", now.digest, "changes", p.changes.String())
 	return nil
@@ -118,40 +120,71 @@ func (e *Engine) wait(p *pending) {
 	e.pending = p
 }
 
+// Review is what a replay of recorded traffic found out about a set.
+type Review struct {
+	Since     time.Time `json:"since"`
+	Until     time.Time `json:"until"`
+	Decisions int       `json:"decisions"` // that were recorded then
+	Asked     int       `json:"asked"`     // of them, how many the set was asked too
+	Differing int       `json:"differing"` // of these, how many it decided differently
+}
+
+// reviewed is a set that somebody looked at.
+type reviewed struct {
+	digest string
+	Review
+}
+
 // Reviewed notes that somebody looked at what the set with this digest would
-// have decided on recorded traffic; [Engine.Accept] asks for that. It is
-// forgotten at a restart.
-func (e *Engine) Reviewed(digest string) {
+// have decided on the recorded traffic of all tenants; [Engine.Accept] asks for
+// that. It does not count where the set was asked nothing, and is forgotten at a
+// restart.
+func (e *Engine) Reviewed(digest string, r Review) {
+	if r.Asked == 0 {
+		return
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	const remembered = 16
-	e.reviewed = append(slices.DeleteFunc(e.reviewed, func(d string) bool { return d == digest }), digest)
+	e.reviewed = append(slices.DeleteFunc(e.reviewed, func(o reviewed) bool { return o.digest == digest }), reviewed{digest, r})
 	if len(e.reviewed) > remembered {
 		e.reviewed = slices.Delete(e.reviewed, 0, 1)
 	}
 }
 
+// reviewOf is the last review of a set; nil: nobody looked. The lock is held.
+func (e *Engine) reviewOf(digest string) *Review {
+	for _, r := range e.reviewed {
+		if r.digest == digest {
+			return &r.Review
+		}
+	}
+	return nil
+}
+
 // Accept puts the set that waits into force; digest must be its own, and by is
-// who says so. The errors are [ErrNotPending], [ErrNotReviewed], and that the set
-// could not be kept on disk, which leaves everything as it was.
-func (e *Engine) Accept(digest, by string) error {
+// who says so. With unseen nobody needs to have looked at it, and the history
+// tells that nobody had. The errors are [ErrNotPending], [ErrNotReviewed], and
+// that the set could not be kept on disk, which leaves everything as it was.
+func (e *Engine) Accept(digest, by string, unseen bool) error {
 	e.changing.Lock()
 	defer e.changing.Unlock()
 	e.mu.Lock()
-	p, ready := e.pending, slices.Contains(e.reviewed, digest)
+	p, review := e.pending, e.reviewOf(digest)
 	e.mu.Unlock()
 	switch {
 	case p == nil || p.set.digest != digest:
 		return ErrNotPending
-	case !ready:
+	case review == nil && !unseen:
 		return ErrNotReviewed
 	}
-	return e.activate(p.set, e.set.Load().source, by)
+	return e.activate(p.set, e.set.Load().source, Activation{By: by, Review: review, Unseen: review == nil})
 }
 
-// activate keeps a set and swaps it in; was is what it replaces, as far as known.
-func (e *Engine) activate(s *set, was *source, by string) error {
-	a := Activation{Digest: s.digest, At: time.Now(), Default: e.isDefault(s.source), By: by, Files: len(s.source.rego) + len(s.source.data)}
+// activate keeps a set and swaps it in; was is what it replaces, as far as known,
+// and a tells who accepted it.
+func (e *Engine) activate(s *set, was *source, a Activation) error {
+	a.Digest, a.At, a.Default, a.Files = s.digest, time.Now(), s.source.builtIn, len(s.source.rego)+len(s.source.data)
 	if was != nil {
 		a.Changes = compareSources(was, s.source)
 	}
@@ -164,7 +197,7 @@ func (e *Engine) activate(s *set, was *source, by string) error {
 	}
 	e.putInForce(s, a)
 	e.warnUnplanned(s)
-	e.log.Info("policies loaded", "digest", s.digest, "files", a.Files, "default", a.Default, "by", by, "changes", a.Changes.String())
+	e.log.Info("policies loaded", "digest", s.digest, "files", a.Files, "default", a.Default, "by", a.By, "unseen", a.Unseen, "changes", a.Changes.String())
 	return nil
 }
 
@@ -179,11 +212,10 @@ func (e *Engine) putInForce(s *set, a Activation) {
 	e.pending = nil
 }
 
-// isDefault reports whether a set is the built-in one.
-func (e *Engine) isDefault(s *source) bool {
-	if e.o.Defaults == nil {
-		return false
-	}
-	own, err := readSource(e.o.Defaults)
-	return err == nil && own.digest() == s.digest()
+// isFrom notes where the set in force is found now: what was built in may have
+// become a folder that holds the same.
+func (e *Engine) isFrom(src *source) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.status.Default = src.builtIn
 }

@@ -36,6 +36,9 @@ func offer(t *testing.T, e *Engine, set fstest.MapFS) error {
 	return e.offer(src)
 }
 
+// seen is a replay that found out something.
+var seen = Review{Decisions: 4, Asked: 3, Differing: 1}
+
 // TestGate: a changed set waits until it was replayed and accepted; a restart
 // begins with what was accepted.
 func TestGate(t *testing.T) {
@@ -56,15 +59,19 @@ func TestGate(t *testing.T) {
 	if st == nil || st.Digest != p.Digest() || st.Reviewed || len(st.Changes.Rules) != 1 || st.Changes.Rules[0].Change != Changed {
 		t.Errorf("pending %+v", st)
 	}
-	if err := e.Accept("0123", "admin"); !errors.Is(err, ErrNotPending) {
+	if err := e.Accept("0123", "admin", false); !errors.Is(err, ErrNotPending) {
 		t.Errorf("another digest: %v", err)
 	}
-	if err := e.Accept(p.Digest(), "admin"); !errors.Is(err, ErrNotReviewed) {
+	if err := e.Accept(p.Digest(), "admin", false); !errors.Is(err, ErrNotReviewed) {
 		t.Errorf("unseen: %v", err)
 	}
-	e.Reviewed(p.Digest())
-	if !e.Status().Pending.Reviewed {
-		t.Error("the review does not show")
+	e.Reviewed(p.Digest(), Review{Decisions: 7}) // none of them was asked
+	if err := e.Accept(p.Digest(), "admin", false); !errors.Is(err, ErrNotReviewed) || e.Status().Pending.Reviewed {
+		t.Errorf("seen, but nothing was asked: %v", err)
+	}
+	e.Reviewed(p.Digest(), seen)
+	if st := e.Status().Pending; !st.Reviewed || st.Review == nil || st.Review.Asked != 3 {
+		t.Errorf("the review does not show: %+v", st)
 	}
 
 	// Before it is accepted, a restart begins with the old one.
@@ -72,15 +79,18 @@ func TestGate(t *testing.T) {
 	if st := e.Status(); says(t, e) != "one" || st.Pending == nil || st.Pending.Digest != p.Digest() || st.Err != nil {
 		t.Errorf("after a restart: %+v", st)
 	}
-	e.Reviewed(p.Digest())
-	if err := e.Accept(p.Digest(), "admin"); err != nil {
+	e.Reviewed(p.Digest(), seen)
+	if err := e.Accept(p.Digest(), "admin", false); err != nil {
 		t.Fatal(err)
 	}
 	st2 := e.Status()
+	if r := st2.History[0].Review; r == nil || r.Asked != 3 || st2.History[0].Unseen {
+		t.Errorf("the history does not tell of the review: %+v", st2.History[0])
+	}
 	if says(t, e) != "two" || st2.Pending != nil || len(st2.History) != 2 || st2.History[0].By != "admin" || st2.History[0].Changes.Rules[0].Rule != "r" {
 		t.Errorf("after accepting: %+v", st2)
 	}
-	if err := e.Accept(p.Digest(), "admin"); !errors.Is(err, ErrNotPending) {
+	if err := e.Accept(p.Digest(), "admin", false); !errors.Is(err, ErrNotPending) {
 		t.Errorf("twice: %v", err)
 	}
 
@@ -88,6 +98,24 @@ func TestGate(t *testing.T) {
 	e = open(t, folder(sender+"deny contains {"), o)
 	if st := e.Status(); says(t, e) != "two" || st.Pending != nil || st.Err == nil || len(st.History) != 2 {
 		t.Errorf("after a restart with a broken folder: %+v", st)
+	}
+}
+
+// TestGateForced: where nothing is there to replay, somebody may answer for the
+// set, which is told for as long as the history goes back.
+func TestGateForced(t *testing.T) {
+	o := Options{Gate: true, Keep: filepath.Join(t.TempDir(), "policy")}
+	e := open(t, denying("one"), o)
+	if err := offer(t, e, denying("two")); err != nil {
+		t.Fatal(err)
+	}
+	p, _ := e.Pending()
+	if err := e.Accept(p.Digest(), "admin", true); err != nil || says(t, e) != "two" {
+		t.Fatalf("not accepted: %v", err)
+	}
+	e = open(t, denying("two"), o)
+	if a := e.Status().History[0]; !a.Unseen || a.By != "admin" || a.Review != nil {
+		t.Errorf("the history does not tell: %+v", a)
 	}
 }
 
@@ -114,14 +142,14 @@ func TestGateKeepsOrRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	p, _ := e.Pending()
-	e.Reviewed(p.Digest())
+	e.Reviewed(p.Digest(), seen)
 	if err := os.Rename(keep, keep+".away"); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(keep, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := e.Accept(p.Digest(), "admin"); err == nil || says(t, e) != "one" {
+	if err := e.Accept(p.Digest(), "admin", false); err == nil || says(t, e) != "one" {
 		t.Errorf("accepted though it was not kept: %v", err)
 	}
 	if err := os.Remove(keep); err != nil {

@@ -94,7 +94,7 @@ func (e *Engine) past() []Activation {
 
 // resume puts the set in force that was when the relay stopped.
 func (e *Engine) resume(s *set) {
-	a := Activation{Digest: s.digest, At: time.Now(), Default: e.isDefault(s.source), Files: len(s.source.rego) + len(s.source.data)}
+	a := Activation{Digest: s.digest, At: time.Now(), Default: s.source.builtIn, Files: len(s.source.rego) + len(s.source.data)}
 	history := e.past()
 	// What ends the history otherwise was written and then not put in force.
 	for n := len(history); n > 0; n-- {

@@ -34,6 +34,7 @@ type source struct {
 	data  map[string][]byte // data.yaml, data.yml, data.json at any depth
 	// regoSize counts bytes of rego and tests, dataSize of data.
 	regoSize, dataSize int
+	builtIn            bool // no folder was there to read
 }
 
 // fileSet says how a file counts: as policy, test or data; nil for none.

@@ -73,7 +73,7 @@ func (f *watched) read() (*source, error) {
 	if after, err := signature(dir, now); err != nil || after != before {
 		return nil, errMoving
 	}
-	f.seen = f.seen || !isDefault
+	f.seen, src.builtIn = f.seen || !isDefault, isDefault
 	return src, nil
 }
 

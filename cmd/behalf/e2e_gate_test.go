@@ -42,7 +42,7 @@ func submitAs(t *testing.T, r *lab.Relay, tenant string, subjects ...string) []a
 func policyStatus(t *testing.T, r *lab.Relay) api.PolicyStatus {
 	t.Helper()
 	var st api.PolicyStatus
-	if err := json.Unmarshal([]byte(r.MustCLI(t, "policy", "status", "--json")), &st); err != nil {
+	if err := json.Unmarshal([]byte(r.MustCLI(t, "policy", "status", "-o", "json")), &st); err != nil {
 		t.Fatal(err)
 	}
 	return st
@@ -109,7 +109,7 @@ func TestE2EPolicyShadow(t *testing.T) {
 	shadow := func() policy.ShadowReport {
 		t.Helper()
 		var st policy.ShadowReport
-		if err := json.Unmarshal([]byte(r.MustCLI(t, "policy", "shadow", "--json")), &st); err != nil {
+		if err := json.Unmarshal([]byte(r.MustCLI(t, "policy", "shadow", "-o", "json")), &st); err != nil {
 			t.Fatal(err)
 		}
 		return st

@@ -16,48 +16,43 @@ import (
 
 // policyStatusCommand shows what is in force, what waits, and what was before.
 func policyStatusCommand(f *clientFlags) *cobra.Command {
-	var asJSON bool
+	var out output
 	c := &cobra.Command{Use: "status", Short: "Show the policies in force, what waits, and what changed", Args: noArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		raw, err := f.fetch(cmd, "/v1/policies")
-		if err != nil || asJSON {
-			return showJSON(cmd.OutOrStdout(), raw, err)
-		}
-		var st api.PolicyStatus
-		if err := json.Unmarshal(raw, &st); err != nil {
-			return fmt.Errorf("reading the server's answer: %w", err)
-		}
-		return writeStatus(cmd.OutOrStdout(), &st)
+		return show(cmd, f, &out, "/v1/policies", writeStatus)
 	}}
-	c.Flags().BoolVar(&asJSON, "json", false, "the server's answer as it is")
+	out.add(c)
 	return c
 }
 
-// fetch gets one object of the API as it is.
-func (f *clientFlags) fetch(cmd *cobra.Command, path string) (raw json.RawMessage, err error) {
+// show gets one object of the API and writes it, as a table by write.
+func show[T any](cmd *cobra.Command, f *clientFlags, out *output, path string, write func(io.Writer, *T) error) error {
 	server, err := f.client()
-	if err != nil {
-		return nil, err
-	}
-	err = server.call(cmd.Context(), http.MethodGet, path, nil, nil, &raw)
-	return raw, err
-}
-
-func showJSON(w io.Writer, raw json.RawMessage, err error) error {
 	if err != nil {
 		return err
 	}
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	return enc.Encode(raw)
+	var raw json.RawMessage
+	if err := server.call(cmd.Context(), http.MethodGet, path, nil, nil, &raw); err != nil {
+		return err
+	}
+	if out.format != "table" {
+		return out.one(cmd.OutOrStdout(), raw)
+	}
+	v := new(T)
+	if err := json.Unmarshal(raw, v); err != nil {
+		return fmt.Errorf("reading the server's answer: %w", err)
+	}
+	return write(cmd.OutOrStdout(), v)
 }
 
 func writeStatus(w io.Writer, st *api.PolicyStatus) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	own := ""
+	from := "from bundles"
 	if st.Default {
-		own = " (built in)"
+		from = "built in"
+	} else if st.Path != "" {
+		from = "from " + st.Path
 	}
-	fmt.Fprintf(t, "in force\t%s%s\tsince %s\n", st.Digest, own, when(st.Loaded))
+	fmt.Fprintf(t, "in force\t%s\tsince %s, %s\n", st.Digest, when(st.Loaded), from)
 	if st.Error != "" {
 		fmt.Fprintf(t, "refused\tsince %s\t%s\n", when(st.Since), st.Error)
 	}
@@ -77,7 +72,7 @@ func writeStatus(w io.Writer, st *api.PolicyStatus) error {
 	if p := st.Pending; p != nil {
 		next := "replay it, then accept it"
 		if p.Reviewed {
-			next = "it was replayed; accept it with  behalf policy accept " + p.Digest
+			next = "it was replayed, " + reviewText(p.Review) + "; accept it with  behalf policy accept " + p.Digest
 		}
 		fmt.Fprintf(t, "waits\t%s\tsince %s; %s\n", p.Digest, when(p.Since), next)
 	}
@@ -93,10 +88,21 @@ func writeStatus(w io.Writer, st *api.PolicyStatus) error {
 		if a.By != "" {
 			by = ", accepted by " + a.By
 		}
+		switch {
+		case a.Unseen:
+			by += " without a replay"
+		case a.Review != nil:
+			by += " (" + reviewText(a.Review) + ")"
+		}
 		fmt.Fprintf(w, "\n%s  %s  %d files%s\n", when(a.At), a.Digest, a.Files, by)
 		writeChanges(w, &a.Changes)
 	}
 	return nil
+}
+
+// reviewText is what a replay found, in a few words.
+func reviewText(r *policy.Review) string {
+	return fmt.Sprintf("%d of %d decisions asked, %d differ", r.Asked, r.Decisions, r.Differing)
 }
 
 func writeChanges(w io.Writer, c *policy.Changes) {
@@ -118,34 +124,29 @@ func when(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05") }
 
 // policyAcceptCommand puts the set that waits in force.
 func policyAcceptCommand(f *clientFlags) *cobra.Command {
-	return &cobra.Command{Use: "accept DIGEST", Short: "Put the set that waits in force, once it was replayed", Args: exactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+	var force bool
+	c := &cobra.Command{Use: "accept DIGEST", Short: "Put the set that waits in force, once it was replayed", Args: exactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
 		server, err := f.client()
 		if err != nil {
 			return err
 		}
-		if err := server.call(cmd.Context(), http.MethodPost, "/v1/policies/accept", nil, map[string]string{"digest": args[0]}, nil); err != nil {
+		if err := server.call(cmd.Context(), http.MethodPost, "/v1/policies/accept", nil, map[string]any{"digest": args[0], "force": force}, nil); err != nil {
 			return err
 		}
 		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is in force\n", args[0])
 		return err
 	}}
+	c.Flags().BoolVar(&force, "force", false, "although nobody replayed it, which the history then tells")
+	return c
 }
 
 // policyShadowCommand shows what a draft would have decided otherwise.
 func policyShadowCommand(f *clientFlags) *cobra.Command {
-	var asJSON bool
+	var out output
 	c := &cobra.Command{Use: "shadow", Short: "Show what the draft beside the policies in force would decide otherwise", Args: noArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		raw, err := f.fetch(cmd, "/v1/policies/shadow")
-		if err != nil || asJSON {
-			return showJSON(cmd.OutOrStdout(), raw, err)
-		}
-		var r policy.ShadowReport
-		if err := json.Unmarshal(raw, &r); err != nil {
-			return fmt.Errorf("reading the server's answer: %w", err)
-		}
-		return writeShadow(cmd.OutOrStdout(), &r)
+		return show(cmd, f, &out, "/v1/policies/shadow", writeShadow)
 	}}
-	c.Flags().BoolVar(&asJSON, "json", false, "the server's answer as it is")
+	out.add(c)
 	return c
 }
 

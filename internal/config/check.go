@@ -40,6 +40,9 @@ func (c *Config) check(s *source) error {
 	if err := c.Policy.check(bad); err != nil {
 		return err
 	}
+	if c.Policy.Gate && c.Retention.PolicyInputs.D() == 0 {
+		return bad("policy.gate", "a changed set is accepted once it was replayed, and with retention.policy_inputs: 0s nothing is recorded to replay; record something, or leave out the gate")
+	}
 	if c.Policy.Shadow != "" && c.Policy.Shadow == c.Policy.Path {
 		return bad("policy.shadow", "must not be policy.path; give the draft a folder of its own")
 	}

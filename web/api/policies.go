@@ -17,7 +17,8 @@ import (
 type PolicyStatus struct {
 	Digest  string    `json:"digest" doc:"Of the set in force; decisions in traces name it."`
 	Loaded  time.Time `json:"loaded" doc:"When it came into force."`
-	Default bool      `json:"default" doc:"It is the built-in one."`
+	Default bool      `json:"default" doc:"It is the built-in one, because no folder was there."`
+	Path    string    `json:"path,omitempty" doc:"The folder it came from, if it did."`
 	Error   string    `json:"error,omitempty" doc:"Why the files as they are now are not in force."`
 	Since   time.Time `json:"since,omitzero" doc:"Since when the error stands."`
 
@@ -30,6 +31,7 @@ type PolicyStatus struct {
 type acceptInput struct {
 	Body struct {
 		Digest string `json:"digest" minLength:"1" doc:"Of the set that waits."`
+		Force  bool   `json:"force,omitempty" doc:"Accept it although nobody replayed it, which the history then tells."`
 	}
 }
 
@@ -39,7 +41,7 @@ type evaluateInput struct {
 }
 
 func policyStatus(st policy.Status) PolicyStatus {
-	out := PolicyStatus{Digest: st.Digest, Loaded: st.Loaded, Default: st.Default, Bundles: st.Bundles, Failing: st.Failing, Pending: st.Pending, History: st.History}
+	out := PolicyStatus{Digest: st.Digest, Loaded: st.Loaded, Default: st.Default, Path: st.Path, Bundles: st.Bundles, Failing: st.Failing, Pending: st.Pending, History: st.History}
 	if st.Err != nil {
 		out.Error, out.Since = st.Err.Error(), st.Since
 	}
@@ -58,13 +60,13 @@ func (a *API) policies(h huma.API) {
 			return &struct{ Body PolicyStatus }{policyStatus(a.Policy.Status())}, nil
 		})
 	huma.Register(h, huma.Operation{OperationID: "accept-policies", Method: http.MethodPost, Path: "/v1/policies/accept", Tags: tags,
-		Summary: "Put the set that waits in force", Description: "With policy.gate a changed set waits until it was replayed and is then accepted by its digest. 409 if no such set waits, or nobody replayed it."},
+		Summary: "Put the set that waits in force", Description: "With policy.gate a changed set waits until it was replayed and is then accepted by its digest. A replay counts when it is of all tenants and the set was asked at least one recorded question. 409 if no such set waits, or nobody replayed it."},
 		func(ctx context.Context, in *acceptInput) (*struct{ Body PolicyStatus }, error) {
 			caller := web.CallerOf(ctx)
 			if !caller.Admin {
 				return nil, a.problem(tenant.ErrNotFound)
 			}
-			err := a.Policy.Accept(in.Body.Digest, caller.Name)
+			err := a.Policy.Accept(in.Body.Digest, caller.Name, in.Body.Force)
 			if errors.Is(err, policy.ErrNotPending) || errors.Is(err, policy.ErrNotReviewed) {
 				return nil, &statusError{web.Problem{Title: http.StatusText(http.StatusConflict), Status: http.StatusConflict, Detail: err.Error()}}
 			}

@@ -266,8 +266,8 @@ func (s *replayStream) line(v any, flush bool) error {
 	return s.out.Flush()
 }
 
-// runReplay replays while the client listens. What was replayed to its end
-// counts as reviewed.
+// runReplay replays while the client listens. What was replayed to its end, for
+// all tenants, counts as reviewed.
 func (a *API) runReplay(ctx context.Context, s *replayStream, set policy.Pinned, o replay.Options) {
 	_ = errors.Join(s.out.SetReadDeadline(time.Time{}), s.out.SetWriteDeadline(time.Time{})) // without it, the server's own deadlines hold
 	if s.lines {
@@ -279,6 +279,10 @@ func (a *API) runReplay(ctx context.Context, s *replayStream, set policy.Pinned,
 		runner = &replay.Runner{}
 	}
 	report, err := runner.Run(ctx, set, o)
+	if err == nil && o.Tenant == "" {
+		a.Policy.Reviewed(set.Digest(), policy.Review{Since: report.Since, Until: report.Until,
+			Decisions: report.Decisions, Asked: report.Same + report.Differing, Differing: report.Differing})
+	}
 	switch {
 	case ctx.Err() != nil:
 		a.Log.Info("a replay of policies ended, because the client went away", "digest", set.Digest())
@@ -288,10 +292,8 @@ func (a *API) runReplay(ctx context.Context, s *replayStream, set policy.Pinned,
 	case err != nil:
 		a.refuseReplay(s.w, err)
 	case s.lines:
-		a.Policy.Reviewed(set.Digest())
 		_ = s.line(ReplayLine{Report: report}, true) // likewise
 	default:
-		a.Policy.Reviewed(set.Digest())
 		_ = s.line(report, true) // likewise
 	}
 }
