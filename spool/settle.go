@@ -42,7 +42,7 @@ func (s *Spool) Settle(o Outcome, done func(error)) {
 // The bounds of a transaction of SettleNow. They keep it short; what keeps it
 // within what the store can take at once is that it is halved when it is not.
 const (
-	groupOutcomes = 256
+	groupOutcomes = 512
 	groupChanges  = 512
 )
 

@@ -13,7 +13,7 @@ type Question struct {
 	Tenant     mail.TenantID
 	Credential string
 	Now        time.Time
-	New        int64 // recipients whom the tenant has not mailed of late
+	New        int64    // recipients whom the tenant has not mailed of late
 	Text       Likeness // not needed without new recipients
 	// Recipients and Bounces of the credential's last 24 hours; they need not be
 	// known.

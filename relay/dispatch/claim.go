@@ -60,7 +60,9 @@ func (d *Dispatcher) operate(ctx context.Context, ids []mail.ID, o *operation) (
 			changed += len(out.Changes)
 		}
 	}
+	told := d.tellReleased(ctx, o, outs, befores)
 	large, serr := d.store(ctx, outs)
+	<-told
 	if serr != nil {
 		d.quietly(func(time.Time) { d.fail(serr); d.unclaim(claims) })
 		return 0, nil, gone, errors.Join(err, serr)
@@ -69,7 +71,6 @@ func (d *Dispatcher) operate(ctx context.Context, ids []mail.ID, o *operation) (
 		changed -= d.missed(ctx, large.IDs, outs, befores)
 		err = errors.Join(err, fmt.Errorf("dispatch: store the operation: %w", large))
 	}
-	d.tellReleased(ctx, o, outs, befores)
 	d.quietly(func(now time.Time) { pending = d.operated(o, claims, kept, outs, befores, now) })
 	return changed, pending, gone, err
 }
@@ -141,10 +142,13 @@ func (d *Dispatcher) stored(ctx context.Context, id mail.ID, changes []spool.Cha
 	return is
 }
 
-// tellReleased tells of recipients that were held until a person let them go.
-func (d *Dispatcher) tellReleased(ctx context.Context, o *operation, outs []spool.Outcome, befores [][]mail.Recipient) {
+// tellReleased tells of recipients that were held until a person let them go,
+// while the release is stored. The channel is closed when that has been done.
+func (d *Dispatcher) tellReleased(ctx context.Context, o *operation, outs []spool.Outcome, befores [][]mail.Recipient) <-chan struct{} {
+	done := make(chan struct{})
 	if o.kind != opRelease || d.o.Released == nil {
-		return
+		close(done)
+		return done
 	}
 	who := map[mail.TenantID][]mail.Address{}
 	for i := range outs {
@@ -155,9 +159,13 @@ func (d *Dispatcher) tellReleased(ctx context.Context, o *operation, outs []spoo
 			}
 		}
 	}
-	if len(who) > 0 {
-		d.o.Released(context.WithoutCancel(ctx), who)
-	}
+	go func() {
+		defer close(done)
+		if len(who) > 0 {
+			d.o.Released(context.WithoutCancel(ctx), who)
+		}
+	}()
+	return done
 }
 
 // parts cuts an outcome of one event into pieces of at most n recipients. Those
