@@ -158,7 +158,7 @@ func (t *transaction) learnKnown(w kv.Writer, m *mail.Message) error {
 // LearnReleased notes recipients as known whom a person let go: who was held as
 // unusual gets that mail, and is not new to the next. A failure is logged.
 func (in *Intake) LearnReleased(ctx context.Context, who map[mail.TenantID][]mail.Address) {
-	const atOnce = 500 // rows in a transaction
+	const atOnce = 1000 // rows in a transaction
 	for t, list := range who {
 		for some := range slices.Chunk(list, atOnce) {
 			err := in.Spool.Update(ctx, func(w kv.Writer) error {
