@@ -371,6 +371,36 @@ func TestReloadUnderLoad(t *testing.T) {
 	wg.Wait()
 }
 
+// TestWhereFrom: a set is built in only while no folder is there, whatever the
+// folder holds, also after a restart.
+func TestWhereFrom(t *testing.T) {
+	defaults := folder(sender)
+	for _, gate := range []bool{false, true} {
+		path, keep := filepath.Join(t.TempDir(), "policies"), t.TempDir()
+		start := func() Status {
+			e, err := New(t.Context(), Options{Path: path, Defaults: defaults, Keep: keep, Gate: gate})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return e.Status()
+		}
+		if st := start(); !st.Default || st.Path != "" || len(st.History) != 1 || !st.History[0].Default {
+			t.Errorf("without a folder: %+v", st)
+		}
+		if st := start(); !st.Default || st.Path != "" {
+			t.Errorf("without a folder, again: %+v", st)
+		}
+		if err := os.CopyFS(path, defaults); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if st := start(); st.Default || st.Path != path || st.Pending != nil {
+				t.Errorf("from a folder: %+v", st)
+			}
+		}
+	}
+}
+
 // TestStart: no folder there means the defaults; a folder that does not compile
 // is refused.
 func TestStart(t *testing.T) {
