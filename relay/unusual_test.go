@@ -147,3 +147,84 @@ func TestHeldTakesNoLimit(t *testing.T) {
 		t.Error("what goes is not counted")
 	}
 }
+
+// TestTakeoverElsewhere: an attack that is spread over credentials of a tenant,
+// or over tenants of one platform credential, gets through what one does for
+// each of them, and no more.
+func TestTakeoverElsewhere(t *testing.T) {
+	w := acme(t, relaytest.Options{}, `"labels": {"plan": "enterprise"}, "allow_from_change": true`)
+	w.Apply(`{"kind":"credential","tenant":"acme","name":"other","secret":"bhf_acme-other-0123456789-0123456789-0123456789"}`,
+		`{"kind":"tenant","name":"globex","methods":["name"],"allow_from_change":true,"labels":{"plan":"enterprise"}}`,
+		`{"kind":"credential","scope":"platform","tenants":["*"],"name":"app","secret":"`+platformSecret+`"}`)
+	for _, c := range []struct {
+		name string
+		ways []*relay.Principal
+	}{
+		{"two credentials", []*relay.Principal{w.App(), w.Login("acme/other", "bhf_acme-other-0123456789-0123456789-0123456789")}},
+		{"a platform credential", []*relay.Principal{w.Login("platform/app+acme", platformSecret), w.Login("platform/app+globex", platformSecret)}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var next atomic.Int64
+			var wg sync.WaitGroup
+			for range 100 { // connections at once
+				wg.Go(func() {
+					for {
+						i := next.Add(1)
+						if i > 1000 {
+							return
+						}
+						text := strings.Replace(letter("Your mailbox", fmt.Sprint(stolen, " Case ", i)), "support@acme.example", "app@elsewhere.example", 1)
+						if _, err := w.Send(c.ways[i%2], "app@elsewhere.example", text, fmt.Sprintf("v%d@%s.example", i, strings.ReplaceAll(c.name, " ", "-"))); err != nil {
+							t.Error(err)
+						}
+					}
+				})
+			}
+			wg.Wait()
+			out, held := reached(w.Offered())
+			t.Logf("%d reached, %d held", out, held)
+			if out > 2*300 || out+held != 1000 {
+				t.Errorf("%d reached, %d held", out, held)
+			}
+		})
+	}
+}
+
+// TestHoldOfNewRecipients: what a hold of new recipients alone does to each of a
+// message's recipients, at each stage, beside other holds.
+func TestHoldOfNewRecipients(t *testing.T) {
+	const (
+		onlyNew = `hold contains {"rule": "unusual", "reason": "odd", "recipients": "new"}`
+		later   = "\n" + `hold contains {"rule": "later", "reason": "later", "release_at": input.time + 3600000000000}`
+		whole   = "\n" + `hold contains {"rule": "all", "reason": "all"}`
+	)
+	when := ` if input.message.subject == "odd"`
+	for _, c := range []struct {
+		name, stage, rules string
+		known, new         mail.State
+		forever            bool // the new one
+	}{
+		{"of the message", "message", onlyNew + when, mail.Queued, mail.Held, true},
+		{"all of it as well", "message", onlyNew + when + whole + when, mail.Held, mail.Held, true},
+		{"until later as well", "message", onlyNew + when + later + when, mail.Held, mail.Held, true},
+		{"of the recipient", "recipient", onlyNew + ` if {input.recipient.first_time; input.envelope.from == "odd@acme.example"}`, mail.Queued, mail.Held, true},
+		{"where nobody knows", "sender", onlyNew + ` if input.envelope.from == "odd@acme.example"`, mail.Held, mail.Held, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			rules := map[string]string{c.stage: c.rules}
+			if c.stage != "recipient" { // somebody asks who is new
+				rules["recipient"] = `warn contains {"rule": "w", "reason": "new"} if {input.recipient.first_time; input.envelope.recipients > 100}`
+			}
+			w := ruled(t, rules, "")
+			w.Accepted(w.App(), "app@acme.example", letter("even", reply), "known@there.example")
+			st := w.Accepted(w.App(), "odd@acme.example", letter("odd", reply), "known@there.example", "new@there.example")
+			known, fresh := st.Recipients[0], st.Recipients[1]
+			if known.State != c.known || fresh.State != c.new || fresh.Next.IsZero() != c.forever {
+				t.Errorf("known: %s, new: %s until %v", known.State, fresh.State, fresh.Next)
+			}
+			if c.known == mail.Queued && (known.Rule != "" || known.Reason != "") {
+				t.Errorf("known: %+v", known)
+			}
+		})
+	}
+}

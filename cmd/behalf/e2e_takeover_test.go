@@ -18,15 +18,14 @@ var takeoverMessages = flag.Int("takeover", 2000, "messages of the thief in Test
 
 // TestE2ETakeover: a thief sends with a tenant's secret to new people over twenty
 // connections. At most 300 of them get mail, the tenant's own mail and its
-// neighbour's goes on meanwhile, and one command releases what is held. The plan
-// has no limits, so that nothing but unusual mail is looked at.
+// neighbour's goes on meanwhile, and one command releases what is held.
 func TestE2ETakeover(t *testing.T) {
 	w := lab.NewWorld(t, func(w *lab.World) string {
 		return lab.MX("one.test", "mx.one.test", w.Sink.Host())
 	}, nil)
 	resources := ""
 	for _, name := range []string{"victim", "neighbour"} {
-		resources += "---\nkind: tenant\nname: " + name + "\nmethods: [name]\nallow_from_change: true\nlabels: { plan: enterprise }\nroute: [ { upstream: mx } ]\n"
+		resources += "---\nkind: tenant\nname: " + name + "\nmethods: [name]\nallow_from_change: true\nroute: [ { upstream: mx } ]\n"
 		for _, user := range []string{"a", "b"} {
 			resources += "---\nkind: credential\ntenant: " + name + "\nname: " + user + "\nsecret: " + name + user + limitSecret + "\n"
 		}
