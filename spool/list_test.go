@@ -2,6 +2,7 @@ package spool
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -27,6 +28,24 @@ func listAll(t *testing.T, s *Spool, f Filter, page int) []mail.ID {
 		}
 		if next == "" {
 			return out
+		}
+		cursor = next
+	}
+	t.Fatal("the list does not end")
+	return nil
+}
+
+func candidatesAll(t *testing.T, s *Spool, f Filter, page int) (ids []mail.ID) {
+	t.Helper()
+	cursor := ""
+	for range 1000 {
+		some, next, err := s.Candidates(t.Context(), f, cursor, page)
+		if err != nil || len(some) > page {
+			t.Fatalf("%d candidates, %v", len(some), err)
+		}
+		ids = append(ids, some...)
+		if next == "" {
+			return ids
 		}
 		cursor = next
 	}
@@ -87,6 +106,17 @@ func TestList(t *testing.T) {
 			for _, page := range []int{1, 7, 1000} {
 				if got := listAll(t, s, c.f, page); fmt.Sprint(got) != fmt.Sprint(want) {
 					t.Errorf("%s by %d: got %d, want %d messages", c.name, page, len(got), len(want))
+				}
+				// Candidates are those and perhaps more, which facts exclude.
+				got := candidatesAll(t, s, c.f, page)
+				for _, id := range want {
+					if !slices.Contains(got, id) {
+						t.Errorf("%s by %d: a candidate is missing", c.name, page)
+					}
+				}
+				bare := Filter{Tenant: c.f.Tenant, State: c.f.State, Since: c.f.Since, Until: c.f.Until}
+				if c.f == bare && fmt.Sprint(got) != fmt.Sprint(want) {
+					t.Errorf("%s by %d: %d candidates, want %d", c.name, page, len(got), len(want))
 				}
 			}
 		}
