@@ -14,6 +14,7 @@ const (
 	EventFailed     EventType = "message.failed"
 	EventExpired    EventType = "message.expired"
 	EventHeld       EventType = "message.held"
+	EventPaced      EventType = "message.paced" // policy or a limit delays it
 	EventReleased   EventType = "message.released"
 	EventRetried    EventType = "message.retried" // an operator asked for a try now
 	EventCancelled  EventType = "message.cancelled"
@@ -75,10 +76,28 @@ type LimitEvent struct {
 	Count   string    `json:"count" cbor:"3,keyasint"`
 	Rate    float64   `json:"rate" cbor:"4,keyasint"` // that many in Per
 	Per     string    `json:"per" cbor:"5,keyasint"`
-	Used    int64     `json:"used" cbor:"6,keyasint"`
+	Used    int64     `json:"used,omitempty" cbor:"6,keyasint"`
 	Allowed int64     `json:"allowed" cbor:"7,keyasint"` // at once
 	Percent int       `json:"percent" cbor:"8,keyasint"` // the threshold: 75, 90 or 100
 	Reset   time.Time `json:"reset,omitzero" cbor:"9,keyasint,omitempty"`
+	// Shared is set where others count in it too, see [Event.ToTenant].
+	Shared bool `json:"shared,omitempty" cbor:"10,keyasint,omitempty"`
+}
+
+// ToTenant is the event as its tenant may see it; ok is false if it may not. Of
+// a limit that it shares with others it hears that it reached it, but not how
+// much others use.
+func (e Event) ToTenant() (seen Event, ok bool) {
+	if e.Limit == nil || !e.Limit.Shared {
+		return e, true
+	}
+	if e.Type != EventLimitReached {
+		return e, false
+	}
+	l := *e.Limit
+	l.Used, l.Reset = 0, time.Time{}
+	e.Limit = &l
+	return e, true
 }
 
 // Acceptance is what was known and decided when a message was accepted.
@@ -102,6 +121,9 @@ type Ruling struct {
 	Detail   string   `json:"detail,omitempty" cbor:"4,keyasint,omitempty"`
 	Digest   string   `json:"digest,omitempty" cbor:"5,keyasint,omitempty"` // of the policy set
 	About    string   `json:"about,omitempty" cbor:"6,keyasint,omitempty"`  // the recipient that was asked about
+	Tags     []string `json:"tags,omitempty" cbor:"7,keyasint,omitempty"`
+	Warnings []string `json:"warnings,omitempty" cbor:"8,keyasint,omitempty"` // told to the client
+	Rewrites []string `json:"rewrites,omitempty" cbor:"9,keyasint,omitempty"` // of the header
 }
 
 // Choice says whether a method holds at an upstream, and why.

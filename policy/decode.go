@@ -123,6 +123,9 @@ func (d *draft) add(result string, t *ast.Term) error {
 	case "warn":
 		d.d.Warnings = append(d.d.Warnings, reason)
 	case "limit":
+		if len(d.d.Limits) == maxLimits {
+			return fmt.Errorf("%s: more than %d limits in one decision; use fewer keys, such as one of the message instead of one for each host in it", name, maxLimits)
+		}
 		d.d.Limits = append(d.d.Limits, r.limit(name))
 	case "route":
 		d.routes = append(d.routes, choice[mail.UpstreamID]{r.number("priority", 0), rule, r.upstreams("use")})
@@ -141,6 +144,10 @@ func (d *draft) add(result string, t *ast.Term) error {
 	d.rules = append(d.rules, name)
 	return nil
 }
+
+// maxLimits bounds the limits of one decision: they are taken all at once, under
+// locks.
+const maxLimits = 64
 
 // act lets an action decide if it beats what decided so far; of equal ones, the
 // first by name decides, so that the answer does not depend on the order.

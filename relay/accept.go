@@ -52,7 +52,7 @@ func (t *transaction) accept(ctx context.Context) (Receipt, error) {
 	t.sortOut()
 	m.Edits = append(hygiene(h, t.ownsAddress), t.edits...)
 	m.Front = front(t.in.o.Hostname, m, h, t.client.TLS != "")
-	st, err := t.in.Spool.Put(ctx, t.draft, m, t.recipients, t.acceptance(choice), t.extra(m))
+	st, err := t.in.Spool.Put(ctx, t.draft, m, t.recipients, t.acceptance(choice), t.extra(m), t.crossing(m.ID)...)
 	if err != nil {
 		return t.notPut(ctx, err)
 	}

@@ -124,8 +124,33 @@ func (l *keyed) ask(n int64) limit.Ask {
 	return limit.Ask{Key: l.key, Rate: l.Rate, Per: l.Per, Burst: l.Burst, N: n, Over: limit.Over(l.Over), MaxWait: l.MaxWait}
 }
 
+// stricter is a limit that was said twice: fewer of it, refused rather than held
+// and held rather than delayed, after the shorter wait.
+func stricter(a, b policy.Limit) policy.Limit {
+	a.Rate, a.Burst = min(a.Rate, b.Rate), min(a.Burst, b.Burst)
+	if strictness(b.Over) > strictness(a.Over) {
+		a.Over = b.Over
+	}
+	if a.MaxWait <= 0 || b.MaxWait > 0 && b.MaxWait < a.MaxWait {
+		a.MaxWait = b.MaxWait
+	}
+	return a
+}
+
+func strictness(o policy.Over) int {
+	switch o {
+	case policy.OverPace:
+		return 0
+	case policy.OverHold:
+		return 1
+	}
+	return 2
+}
+
+// keep adds a limit to a list, as the stricter one if it is there.
 func keep(list []keyed, l keyed) []keyed {
-	if slices.ContainsFunc(list, func(o keyed) bool { return o.key == l.key }) {
+	if k := slices.IndexFunc(list, func(o keyed) bool { return o.key == l.key }); k >= 0 {
+		list[k].Limit = stricter(list[k].Limit, l.Limit)
 		return list
 	}
 	return append(list, l)
@@ -150,9 +175,8 @@ func (b *batch) clear() { b.rules, b.asks = b.rules[:0], b.asks[:0] }
 func (b *batch) add(l keyed, n int64) {
 	a := l.ask(n)
 	if k := slices.IndexFunc(b.asks, func(o limit.Ask) bool { return o.Key == a.Key }); k >= 0 {
-		o := &b.asks[k]
-		o.Rate, o.Burst = min(o.Rate, a.Rate), min(o.Burst, a.Burst)
-		b.rules[k].Rate, b.rules[k].Burst = o.Rate, o.Burst
+		l.Limit = stricter(b.rules[k], l.Limit)
+		b.rules[k], b.asks[k] = l.Limit, l.ask(b.asks[k].N)
 		return
 	}
 	b.rules, b.asks = append(b.rules, l.Limit), append(b.asks, a)

@@ -188,6 +188,12 @@ func (in *Intake) begin(ctx context.Context, p *Principal, c Client, e mail.Enve
 		return nil, err
 	}
 	t := &transaction{in: in, p: p, client: c, view: view, envelope: e, declared: size, hints: h, policy: in.Policy.Pin(), now: time.Now().UTC(), seen: map[string]bool{}}
+	begun := false
+	defer func() {
+		if !begun { // be it by a panic
+			t.Abort()
+		}
+	}()
 	if h.Tenant != "" {
 		if err := t.nameTenant(ctx, h.Tenant); err != nil {
 			return nil, err
@@ -195,10 +201,10 @@ func (in *Intake) begin(ctx context.Context, p *Principal, c Client, e mail.Enve
 	}
 	if t.view != nil {
 		if err := t.askSender(ctx); err != nil {
-			t.Abort()
 			return nil, err
 		}
 	}
+	begun = true
 	return t, nil
 }
 

@@ -15,9 +15,8 @@ import (
 func (t *transaction) refused(b *batch, v limit.Verdict) error {
 	t.in.board.saw(t.view.Tenant.ID, t.now, b, v)
 	t.alarms = t.warned(t.alarms, b, v)
-	e := &OverLimit{standing(b, v.Binding)}
+	e := &OverLimit{t.standing(b, v.Binding)}
 	e.Wait = v.Wait
-	e.Shared = t.shares(e.Key)
 	return e.failure()
 }
 
@@ -26,23 +25,26 @@ func (t *transaction) passed(b *batch, v limit.Verdict) {
 	t.in.board.saw(t.view.Tenant.ID, t.now, b, v)
 	t.crossed = t.warned(t.crossed, b, v)
 	for i := range b.asks {
-		s := standing(b, i)
-		s.Shared = t.shares(s.Key)
-		t.standings.note(s, b.asks[i].Key)
+		t.standings.note(t.standing(b, i), b.asks[i].Key)
 	}
 }
 
-func (t *transaction) shares(key []string) bool {
-	return shared(key, t.view.Tenant.ID, t.view.Tenant.Name)
-}
-
-// shared tells whether what a limit counts is not a tenant's alone: its key
-// names neither the tenant nor one of its credentials.
+// shared tells whether what a limit counts is not a tenant's alone. It is if the
+// key has "tenant", and next to it the tenant's id or name, or "credential" and
+// its id or one of its credentials; these may stand elsewhere by chance, as a
+// tenant may be named like anything else.
 func shared(key []string, id mail.TenantID, name string) bool {
 	number := strconv.FormatUint(uint64(id), 10)
-	for _, k := range key {
-		if k == number || k == name || strings.HasPrefix(k, name) && k[len(name)] == '/' {
-			return false
+	for i, k := range key[:max(0, len(key)-1)] {
+		switch next := key[i+1]; k {
+		case "tenant":
+			if next == number || next == name {
+				return false
+			}
+		case "credential":
+			if next == number || strings.HasPrefix(next, name+"/") {
+				return false
+			}
 		}
 	}
 	return true
@@ -51,9 +53,9 @@ func shared(key []string, id mail.TenantID, name string) bool {
 // warned appends the thresholds that a batch has passed.
 func (t *transaction) warned(to []mail.LimitEvent, b *batch, v limit.Verdict) []mail.LimitEvent {
 	for _, w := range v.Warnings {
-		s := standing(b, w.Ask)
+		s := t.standing(b, w.Ask)
 		to = append(to, mail.LimitEvent{Rule: s.Rule, Key: s.Key, Count: string(s.Count), Rate: s.Rate, Per: s.Per.String(),
-			Used: s.Used(), Allowed: s.Allowed(), Percent: w.Percent, Reset: s.ResetAt})
+			Used: s.Used(), Allowed: s.Allowed(), Percent: w.Percent, Reset: s.ResetAt, Shared: s.Shared})
 	}
 	return to
 }
@@ -62,44 +64,62 @@ func (t *transaction) warned(to []mail.LimitEvent, b *batch, v limit.Verdict) []
 // as many limits as there are recipients.
 const limitEventsPerHour = 60
 
-// tellLimits writes, logs and counts the warnings of a transaction: those that
-// refused something, and if the message was kept those that it was the first to
-// reach. It comes after the fact, so that a failure, which is logged, changes
-// nothing about the message.
-func (t *transaction) tellLimits() {
-	list := t.alarms
-	if !t.id.IsZero() {
-		list = append(list, t.crossed...)
+// crossing are the events of the thresholds that a message is the first to
+// reach. They are written with it.
+func (t *transaction) crossing(id mail.ID) []mail.Event {
+	t.told = t.limitEvents(t.crossed, id)
+	return t.told
+}
+
+// tellLimits logs and counts the warnings of a transaction: those that refused
+// something, whose events it writes, and if the message was kept those that it
+// was the first to reach. It comes after the fact, so that a failure, which is
+// logged, changes nothing.
+func (t *transaction) tellLimits(kept bool) {
+	for i := range t.alarms {
+		t.in.o.Metrics.warnedOfLimit(t.alarms[i].Percent)
 	}
-	if len(list) == 0 {
-		return
+	alarms := t.limitEvents(t.alarms, mail.ID{})
+	t.logLimits(alarms)
+	if kept {
+		for i := range t.crossed {
+			t.in.o.Metrics.warnedOfLimit(t.crossed[i].Percent)
+		}
+		t.logLimits(t.told)
 	}
-	var events []mail.Event
-	for i := range list {
-		e := &list[i]
-		t.in.o.Metrics.warnedOfLimit(e.Percent)
-		cap := limit.Ask{Key: limit.KeyOf("limit-events", strconv.FormatUint(uint64(t.view.Tenant.ID), 10)), Rate: limitEventsPerHour, Per: time.Hour, Burst: limitEventsPerHour}
-		var r limit.Reservation
-		if !t.in.Limits.Reserve(t.now, []limit.Ask{cap}, &r).OK {
-			continue
-		}
-		t.in.o.Log.Warn("a limit is nearly used up or reached", "tenant", t.view.Tenant.Name, "credential", t.p.Username, "rule", e.Rule, "key", e.Key,
-			"used", e.Used, "allowed", e.Allowed, "percent", e.Percent, "reset", e.Reset)
-		ev := mail.Event{At: t.now, Type: mail.EventLimitWarning, Tenant: t.view.Tenant.ID, Limit: e}
-		if e.Percent >= 100 {
-			ev.Type = mail.EventLimitReached
-		}
-		if i >= len(t.alarms) {
-			ev.Message = t.id
-		}
-		events = append(events, ev)
-	}
-	if len(events) == 0 {
+	if len(alarms) == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	if err := t.in.Spool.Update(ctx, func(w kv.Writer) error { return t.in.Spool.Append(w, events...) }); err != nil {
-		t.in.o.Log.Error("an event about a limit was not written", "tenant", t.view.Tenant.Name, "events", len(events), "err", err)
+	if err := t.in.Spool.Update(ctx, func(w kv.Writer) error { return t.in.Spool.Append(w, alarms...) }); err != nil {
+		t.in.o.Log.Error("an event about a limit was not written", "tenant", t.view.Tenant.Name, "events", len(alarms), "err", err)
+	}
+}
+
+// limitEvents makes events of warnings, as many as the tenant may have. Those of
+// a message that was refused have no id.
+func (t *transaction) limitEvents(list []mail.LimitEvent, id mail.ID) []mail.Event {
+	var events []mail.Event
+	for i := range list {
+		now := time.Now().UTC()
+		most := limit.Ask{Key: limit.KeyOf("limit-events", strconv.FormatUint(uint64(t.view.Tenant.ID), 10)), Rate: limitEventsPerHour, Per: time.Hour, Burst: limitEventsPerHour}
+		var r limit.Reservation
+		if !t.in.Limits.Reserve(now, []limit.Ask{most}, &r).OK {
+			break
+		}
+		e := mail.Event{At: now, Type: mail.EventLimitWarning, Message: id, Tenant: t.view.Tenant.ID, Limit: &list[i]}
+		if list[i].Percent >= 100 {
+			e.Type = mail.EventLimitReached
+		}
+		events = append(events, e)
+	}
+	return events
+}
+
+func (t *transaction) logLimits(events []mail.Event) {
+	for _, e := range events {
+		t.in.o.Log.Warn("a limit is nearly used up or reached", "tenant", t.view.Tenant.Name, "credential", t.p.Username, "rule", e.Limit.Rule, "key", e.Limit.Key,
+			"used", e.Limit.Used, "allowed", e.Limit.Allowed, "percent", e.Limit.Percent, "reset", e.Limit.Reset)
 	}
 }

@@ -39,7 +39,7 @@ func (t *transaction) reserved(v limit.Verdict, now time.Time, fate *fateOfOne) 
 	case limit.OverPace:
 		fate.pace(until)
 	case limit.OverHold:
-		s := standing(b, v.Binding)
+		s := t.standing(b, v.Binding)
 		fate.holdBy([]string{s.Rule}, "over "+s.words(), until)
 	}
 	return nil
@@ -48,7 +48,7 @@ func (t *transaction) reserved(v limit.Verdict, now time.Time, fate *fateOfOne) 
 // addressLimit is the daily cap of method address.
 func addressLimit(v *tenant.View) keyed {
 	perDay := v.AddressPerDay()
-	l := policy.Limit{Rule: "method-address", Key: []string{strconv.FormatUint(uint64(v.Tenant.ID), 10)}, Count: policy.CountMessages,
+	l := policy.Limit{Rule: "method-address", Key: []string{"tenant", strconv.FormatUint(uint64(v.Tenant.ID), 10)}, Count: policy.CountMessages,
 		Rate: float64(perDay), Per: 24 * time.Hour, Burst: int64(perDay), Over: policy.OverDefer}
 	return keyed{l, limitKey(l)}
 }

@@ -3,6 +3,7 @@ package relay_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"behalf/mail"
 	"behalf/relay"
 	"behalf/relay/relaytest"
+	"behalf/spool"
 )
 
 // rate is a limit of a stage as Rego.
@@ -200,4 +202,89 @@ func TestTooLarge(t *testing.T) {
 	_, err = w.Intake.Begin(context.Background(), w.App(), relaytest.Client(), mail.Envelope{}, 1001)
 	wantFailure(t, err, "552 5.3.4")
 	w.Accepted(w.App(), "app@acme.example", body, "a@there.example")
+}
+
+// TestPanicGivesBack: what a submission reserved is given back though reading it
+// panics.
+func TestPanicGivesBack(t *testing.T) {
+	w := ruled(t, map[string]string{"sender": rate("messages", 1, 1, "")}, "")
+	s := submission("app@acme.example", body, relay.Hints{}, "bob@there.example")
+	write := s.Write
+	s.Write = func(io.Writer) error { panic("boom") }
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Fatal("no panic")
+			}
+		}()
+		_, _ = w.Intake.Accept(t.Context(), w.App(), relaytest.Client(), s)
+	}()
+	s.Write = write
+	if _, err := w.Intake.Accept(t.Context(), w.App(), relaytest.Client(), s); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestSharedWords: a tenant that is refused by a limit that it shares hears of
+// that and when to come again, and not how much others may send. The events say
+// that it is shared.
+func TestSharedWords(t *testing.T) {
+	w := ruled(t, map[string]string{"sender": `limit contains {"rule":"all","key":["organisation","umbrella"],"count":"messages","rate":20,"per":"24h","burst":20}`}, "")
+	app := w.App()
+	for range 20 {
+		w.Accepted(app, "app@acme.example", body, "a@there.example")
+	}
+	_, err := w.Send(app, "app@acme.example", body, "a@there.example")
+	f := wantFailure(t, err, "452 4.7.1 over the limit all, which is shared with others; try again in ")
+	if f.RetryAfter <= 0 || strings.Contains(f.Text, "20 messages") {
+		t.Errorf("%+v", f)
+	}
+	events, _, err := w.Spool.Events(t.Context(), 0, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := 0
+	for _, e := range events {
+		if e.Limit == nil {
+			continue
+		}
+		told++
+		seen, ok := e.ToTenant()
+		switch {
+		case !e.Limit.Shared || e.Limit.Used == 0:
+			t.Errorf("%+v", e.Limit)
+		case ok != (e.Type == mail.EventLimitReached):
+			t.Errorf("%s is shown: %t", e.Type, ok)
+		case ok && (seen.Limit.Used != 0 || !seen.Limit.Reset.IsZero() || seen.Limit.Rule != "sender.rego:all"):
+			t.Errorf("shown %+v", seen.Limit)
+		}
+	}
+	if told != 3 {
+		t.Errorf("%d events", told)
+	}
+}
+
+// TestLimitEventsComeWithTheMessage: the event of a threshold is committed with
+// the message that reached it, so that no crash parts them.
+func TestLimitEventsComeWithTheMessage(t *testing.T) {
+	w := ruled(t, map[string]string{"sender": rate("messages", 10, 10, "")}, "")
+	var committed []string
+	offer := w.Intake.Offer
+	w.Intake.Offer = func(st *spool.Stored) { // the first moment after the commit
+		events, err := w.Spool.Timeline(t.Context(), st.Message.ID)
+		if err != nil {
+			t.Error(err)
+		}
+		for _, e := range events {
+			committed = append(committed, string(e.Type))
+		}
+		offer(st)
+	}
+	for range 8 {
+		committed = nil
+		w.Accepted(w.App(), "app@acme.example", body, "a@there.example")
+	}
+	if got := strings.Join(committed, ", "); got != "message.accepted, limit.warning" {
+		t.Errorf("committed with the eighth of ten: %s", got)
+	}
 }

@@ -19,8 +19,8 @@ type LimitStanding struct {
 	Remaining int64         // that many would pass now
 	ResetAt   time.Time     // when the whole burst may pass again; zero: now
 	Wait      time.Duration // how long this message must wait for it, or would have to
-	// Shared is set where the key does not name the tenant: what is left of it
-	// tells what others do, and is no tenant's business.
+	// Shared is set where the key is not the tenant's own, see [shared]: what is
+	// left of it tells what others do, and is no tenant's business.
 	Shared bool
 }
 
@@ -57,8 +57,12 @@ func (s *LimitStanding) compare(o *LimitStanding) int {
 	return 0
 }
 
-// words are the limit as a client is told of it.
+// words are the limit as a client is told of it. How much others may send is
+// not told.
 func (s *LimitStanding) words() string {
+	if s.Shared {
+		return "the limit " + s.Name() + ", which is shared with others"
+	}
 	text := fmt.Sprintf("the limit %s: %s in %s", s.Name(), s.things(s.Rate), span(s.Per))
 	if float64(s.Allowed()) != s.Rate {
 		text += fmt.Sprintf(", %d at once", s.Allowed())
@@ -106,8 +110,9 @@ func (e *OverLimit) failure() *mail.Failure {
 }
 
 // standing is where one limit of a batch stands.
-func standing(b *batch, i int) LimitStanding {
-	return LimitStanding{Limit: b.rules[i], Remaining: b.asks[i].Remaining, ResetAt: b.asks[i].ResetAt, Wait: b.asks[i].Wait}
+func (t *transaction) standing(b *batch, i int) LimitStanding {
+	return LimitStanding{Limit: b.rules[i], Remaining: b.asks[i].Remaining, ResetAt: b.asks[i].ResetAt, Wait: b.asks[i].Wait,
+		Shared: shared(b.rules[i].Key, t.view.Tenant.ID, t.view.Tenant.Name)}
 }
 
 // maxStandings is of how many limits a client is told.

@@ -23,6 +23,7 @@ func (in *Intake) acceptWhole(ctx context.Context, p *Principal, c Client, s Sub
 	if err != nil {
 		return Receipt{}, err
 	}
+	defer t.Abort() // does nothing once it was committed; a panic gives back what it reserved
 	var refused []Refusal
 	for _, r := range s.Recipients {
 		err := t.Recipient(ctx, r)
@@ -31,17 +32,14 @@ func (in *Intake) acceptWhole(ctx context.Context, p *Principal, c Client, s Sub
 		}
 		f := mail.AsFailure(err)
 		if f.Scope == mail.OfUs {
-			t.Abort()
 			return Receipt{}, err
 		}
 		refused = append(refused, Refusal{Address: r.Address, Failure: f})
 	}
 	if len(t.recipients) == 0 && len(refused) > 0 {
-		t.Abort()
 		return Receipt{}, refused[0].Failure
 	}
 	if err := s.Write(t); err != nil {
-		t.Abort()
 		return Receipt{}, err
 	}
 	if s.Hash != nil {

@@ -45,7 +45,7 @@ type transaction struct {
 	standings   standings
 	alarms      []mail.LimitEvent // of limits that refused something
 	crossed     []mail.LimitEvent // of limits that this message was the first to use so far
-	id          mail.ID           // of the message, once it is kept
+	told        []mail.Event      // the events of crossed
 	reservation limit.Reservation
 	bulkCount   *limit.BulkReservation
 	habit       *habit.Ticket
@@ -113,7 +113,6 @@ func (t *transaction) Commit(ctx context.Context) (Receipt, error) {
 	r, err := t.accept(ctx)
 	kept := err == nil && !r.Repeated
 	if kept {
-		t.id = r.ID
 		r.Limits = t.standings.list()
 		r.Warnings = append(r.Warnings, limitWords(r.Limits, t.now)...)
 	}
@@ -145,7 +144,7 @@ func (t *transaction) end(kept bool) {
 	if !kept && t.draft != nil {
 		t.draft.Discard()
 	}
-	t.tellLimits()
+	t.tellLimits(kept)
 }
 
 // nameTenant takes the tenant that came with the message. Only a platform

@@ -22,9 +22,10 @@ import (
 // Put fills in what is missing (state, lane and first time of a recipient,
 // from the first wish), brings times to the millisecond, and from then on owns
 // m and rs. extra runs inside the transaction, before the spool's own writes;
-// it may run again, and its error is returned as it is.
-func (s *Spool) Put(ctx context.Context, d *Draft, m *mail.Message, rs []mail.Recipient, acc *mail.Acceptance, extra func(kv.Writer) error) (*Stored, error) {
-	p, err := s.prepare(m, rs, acc)
+// it may run again, and its error is returned as it is. More events of the
+// message follow that of its acceptance.
+func (s *Spool) Put(ctx context.Context, d *Draft, m *mail.Message, rs []mail.Recipient, acc *mail.Acceptance, extra func(kv.Writer) error, more ...mail.Event) (*Stored, error) {
+	p, err := s.prepare(m, rs, acc, more)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +83,7 @@ type prepared struct {
 	due     [][]byte
 }
 
-func (s *Spool) prepare(m *mail.Message, rs []mail.Recipient, acc *mail.Acceptance) (*prepared, error) {
+func (s *Spool) prepare(m *mail.Message, rs []mail.Recipient, acc *mail.Acceptance, more []mail.Event) (*prepared, error) {
 	if err := s.check(m, rs); err != nil {
 		return nil, err
 	}
@@ -109,6 +110,7 @@ func (s *Spool) prepare(m *mail.Message, rs []mail.Recipient, acc *mail.Acceptan
 		return nil, err
 	}
 	events := append([]mail.Event{{At: m.Accepted, Type: mail.EventAccepted, Message: m.ID, Accepted: acc}}, notQueued(m, rs)...)
+	events = append(events, more...)
 	for i := range events {
 		b, err := s.encodeEvent(&events[i])
 		if err != nil {

@@ -47,11 +47,14 @@ func traceEvent(b *strings.Builder, m *api.Message, e mail.Event) {
 	case e.Attempt != nil:
 		traceAttempt(line, m, e)
 	case e.Limit != nil:
-		line("limit", "%s: %d of %d %s used, first to pass %d %%", e.Limit.Rule, e.Limit.Used, e.Limit.Allowed, e.Limit.Count, e.Limit.Percent)
+		traceLimit(line, e.Limit)
 	default:
 		text := recipientsOf(m, e.Recipients)
 		if e.Actor != "" {
 			text += " by " + e.Actor
+		}
+		if !e.Next.IsZero() && (e.Type == mail.EventHeld || e.Type == mail.EventPaced) {
+			text += ", until " + e.Next.Local().Format(time.DateTime)
 		}
 		if e.Reason != "" {
 			text += ": " + e.Reason
@@ -61,6 +64,16 @@ func traceEvent(b *strings.Builder, m *api.Message, e mail.Event) {
 		}
 		line(strings.TrimPrefix(string(e.Type), "message."), "%s", text)
 	}
+}
+
+// traceLimit shows a threshold of a limit. How much of a limit is used that the
+// tenant shares with others is known only to an administrator.
+func traceLimit(line func(string, string, ...any), l *mail.LimitEvent) {
+	if l.Shared && l.Used == 0 {
+		line("limit", "%s: reached; it is shared with others", l.Rule)
+		return
+	}
+	line("limit", "%s: %d of %d %s used, first to pass %d %%", l.Rule, l.Used, l.Allowed, l.Count, l.Percent)
 }
 
 func traceAcceptance(line func(string, string, ...any), m *api.Message, a *mail.Acceptance) {
@@ -74,7 +87,7 @@ func traceAcceptance(line func(string, string, ...any), m *api.Message, a *mail.
 	}
 	line("accepted", "by %s from %s (%s), MAIL FROM <%s>, %d recipients, %s", m.Door, who, a.Client, m.MailFrom, len(m.Recipients), over)
 	for _, r := range a.Policy {
-		line("policy", "%s: %s", strings.TrimPrefix(r.Package, "behalf."), strings.TrimSpace(r.Decision+" "+strings.Join(r.Rules, ", ")+" "+about(r.About)))
+		traceRuling(line, &r)
 	}
 	for _, c := range a.Choices {
 		mark := "no "
@@ -88,6 +101,24 @@ func traceAcceptance(line func(string, string, ...any), m *api.Message, a *mail.
 	}
 	if a.Alignment.From != "" {
 		line("expected", "From %s: SPF %s; DKIM %s; DMARC %s", a.Alignment.From, a.Alignment.SPF, a.Alignment.DKIM, a.Alignment.DMARC)
+	}
+}
+
+// traceRuling shows what a stage of policy came to, and what its rules said
+// besides.
+func traceRuling(line func(string, string, ...any), r *mail.Ruling) {
+	line("policy", "%s: %s", strings.TrimPrefix(r.Package, "behalf."), strings.TrimSpace(r.Decision+" "+strings.Join(r.Rules, ", ")+" "+about(r.About)))
+	if r.Detail != "" {
+		line("", "detail: %s", r.Detail)
+	}
+	if len(r.Tags) > 0 {
+		line("", "tags: %s", strings.Join(r.Tags, ", "))
+	}
+	for _, e := range r.Rewrites {
+		line("", "rewrite: %s", e)
+	}
+	for _, w := range r.Warnings {
+		line("", "warning: %s", w)
 	}
 }
 

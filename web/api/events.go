@@ -136,6 +136,12 @@ func (s *stream) write(ctx context.Context, events []mail.Event) error {
 		if !s.sees(ctx, s.caller, owner) || s.only != "" && s.nameOf(ctx, owner) != s.only {
 			continue
 		}
+		if !s.caller.Admin {
+			var ok bool
+			if e, ok = e.ToTenant(); !ok {
+				continue
+			}
+		}
 		b, err := json.Marshal(struct {
 			Tenant string `json:"tenant"`
 			mail.Event

@@ -106,10 +106,11 @@ func ofReceipt(h http.Header, list []relay.LimitStanding) {
 	}
 }
 
-// ofRefusal is what a refusal by a limit tells, besides Retry-After.
+// ofRefusal is what a refusal by a limit tells, besides Retry-After: of one that
+// is shared with others, nothing.
 func ofRefusal(h http.Header, err error) {
 	var over *relay.OverLimit
-	if f := mail.AsFailure(err); f == nil || !errors.As(f, &over) {
+	if f := mail.AsFailure(err); f == nil || !errors.As(f, &over) || over.Shared {
 		return
 	}
 	h.Set("RateLimit-Policy", quota(&over.LimitStanding))

@@ -183,6 +183,21 @@ type idInput struct {
 	ID string `path:"id"`
 }
 
+// timeline is what happened to a message, as far as the caller may know.
+func (a *API) timeline(ctx context.Context, id mail.ID) ([]mail.Event, error) {
+	events, err := a.Spool.Timeline(ctx, id)
+	if err != nil || web.CallerOf(ctx).Admin {
+		return events, err
+	}
+	var seen []mail.Event
+	for _, e := range events {
+		if e, ok := e.ToTenant(); ok {
+			seen = append(seen, e)
+		}
+	}
+	return seen, nil
+}
+
 // messages registers list, show, events and raw.
 func (a *API) messages(h huma.API) {
 	tags := []string{"messages"}
@@ -213,7 +228,7 @@ func (a *API) messages(h huma.API) {
 				return nil, a.problem(err)
 			}
 			out := &messageOutput{a.show(ctx, st, len(st.Recipients))}
-			if out.Body.Events, err = a.Spool.Timeline(ctx, st.Message.ID); err != nil {
+			if out.Body.Events, err = a.timeline(ctx, st.Message.ID); err != nil {
 				return nil, a.problem(err)
 			}
 			return out, nil
@@ -224,7 +239,7 @@ func (a *API) messages(h huma.API) {
 			if err != nil {
 				return nil, a.problem(err)
 			}
-			events, err := a.Spool.Timeline(ctx, st.Message.ID)
+			events, err := a.timeline(ctx, st.Message.ID)
 			if err != nil {
 				return nil, a.problem(err)
 			}
