@@ -183,12 +183,12 @@ func (p Pinned) ask(ctx context.Context, stage int, in input) (Decision, error) 
 	switch {
 	case p.aside:
 	case err == nil:
-		p.e.failed.asked(stage)
+		p.e.failed.asked(stage, tenantOf(in))
 		if p.draft != nil {
 			p.e.shadow.offer(question{p.draft, stage, in, d}, p.e.metrics)
 		}
 	case ctx.Err() == nil && p.s == p.e.set.Load(): // the client is still there, so it is the fault of the set in force
-		p.e.failed.add(stage, err)
+		p.e.failed.add(stage, tenantOf(in), err)
 	}
 	return d, err
 }

@@ -10,12 +10,20 @@ import (
 	"behalf/mail"
 )
 
-// slow keeps the tenants whose questions took long of late and came to nothing.
-// All of them share one turn, get one try, and so cannot hold what others wait for.
+// slow keeps the tenants whose questions took long of late. All of them share one
+// turn, and so cannot hold what others wait for. Those whose questions came to
+// nothing besides get one try.
 type slow struct {
 	mu    sync.Mutex
-	until map[mail.TenantID]time.Time
+	known map[mail.TenantID]slowness
 	turn  chan struct{} // one
+}
+
+// slowness is how slow a tenant is.
+type slowness struct {
+	until  time.Time // when that is over
+	times  int       // how often a question took long
+	failed bool      // and came to nothing
 }
 
 // penalty is how long a tenant counts as slow after a question that was.
@@ -26,31 +34,39 @@ const penalty = 10 * time.Second
 const maxSlow = 1000
 
 func newSlow() *slow {
-	return &slow{until: map[mail.TenantID]time.Time{}, turn: make(chan struct{}, 1)}
+	return &slow{known: map[mail.TenantID]slowness{}, turn: make(chan struct{}, 1)}
 }
 
-// has tells whether a tenant is slow, and forgets it when that is over.
-func (s *slow) has(t mail.TenantID) bool {
+// has tells whether a tenant is slow, and whether its questions fail, and forgets
+// it when that is over. A single answer that took long may be the fault of a busy
+// machine.
+func (s *slow) has(t mail.TenantID) (slow, failing bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	until, ok := s.until[t]
-	if ok && !time.Now().Before(until) {
-		delete(s.until, t)
-		return false
+	k, ok := s.known[t]
+	if ok && !time.Now().Before(k.until) {
+		delete(s.known, t)
+		return false, false
 	}
-	return ok
+	return k.failed || k.times > 1, k.failed
 }
 
-func (s *slow) add(t mail.TenantID) {
+// add notes a question that took long.
+func (s *slow) add(t mail.TenantID, failed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for other := range s.until {
-		if len(s.until) < maxSlow {
+	now := time.Now()
+	k, ok := s.known[t]
+	if !ok || !now.Before(k.until) {
+		k = slowness{}
+	}
+	for other := range s.known {
+		if ok || len(s.known) < maxSlow {
 			break
 		}
-		delete(s.until, other)
+		delete(s.known, other)
 	}
-	s.until[t] = time.Now().Add(penalty)
+	s.known[t] = slowness{until: now.Add(penalty), times: k.times + 1, failed: k.failed || failed}
 }
 
 // tenantOf is whose question it is; 0: nobody's.
@@ -70,7 +86,7 @@ func tenantOf(in input) mail.TenantID {
 	return t.ID
 }
 
-// decide asks a program within the turns of a lane. Who was not slow of late
+// decide asks a program within the turns of a lane. Who did not fail slowly of late
 // gets a second try with four times as long, because on a busy machine the clock
 // runs on while nothing is evaluated.
 func (e *Engine) decide(ctx context.Context, p *program, s *set, l lane, in input) (Decision, error) {
@@ -79,13 +95,16 @@ func (e *Engine) decide(ctx context.Context, p *program, s *set, l lane, in inpu
 	waiting := func() error {
 		return fmt.Errorf("policy %s: waiting for a turn: %w", stages()[p.stage].name, ctx.Err())
 	}
-	if e.slow.has(t) {
+	isSlow, failing := e.slow.has(t)
+	if isSlow {
 		select {
 		case e.slow.turn <- struct{}{}:
 			defer func() { <-e.slow.turn }()
 		case <-ctx.Done():
 			return Decision{}, waiting()
 		}
+	}
+	if failing {
 		tries = tries[:1]
 	}
 	select {
@@ -103,8 +122,8 @@ func (e *Engine) decide(ctx context.Context, p *program, s *set, l lane, in inpu
 			break
 		}
 	}
-	if err != nil && time.Since(start) > e.o.Deadline/2 {
-		e.slow.add(t)
+	if time.Since(start) > e.o.Deadline/2 {
+		e.slow.add(t, err != nil)
 	}
 	return d, err
 }

@@ -76,10 +76,10 @@ func readSource(dir fs.FS) (*source, error) {
 func (s *source) add(name string, r io.Reader) error {
 	set := s.fileSet(name)
 	if set == nil {
-		return fmt.Errorf("%s is no file of a policy set", name)
+		return tell("%s is no file of a policy set", name)
 	}
 	if s.files() == maxFiles {
-		return fmt.Errorf("more than %d policy files", maxFiles)
+		return tell("more than %d policy files", maxFiles)
 	}
 	bound, used := maxSource, &s.regoSize
 	if strings.HasPrefix(path.Base(name), "data.") {
@@ -88,7 +88,7 @@ func (s *source) add(name string, r io.Reader) error {
 	left := bound - *used
 	b, err := io.ReadAll(io.LimitReader(r, int64(left)+1))
 	if err == nil && len(b) > left {
-		err = fmt.Errorf("%s: the policy set is too big (bounds: %d bytes of Rego, %d bytes of data)", name, maxSource, maxData)
+		err = tell("%s: the policy set is too big (bounds: %d bytes of Rego, %d bytes of data)", name, maxSource, maxData)
 	}
 	if err != nil {
 		return err
@@ -101,7 +101,7 @@ func (s *source) add(name string, r io.Reader) error {
 // check refuses a set that could never say anything.
 func (s *source) check() error {
 	if len(s.rego) == 0 {
-		return errors.New("no .rego file in the policy folder; to accept everything, put a file there that holds only a package clause")
+		return tell("no .rego file in the policy folder; to accept everything, put a file there that holds only a package clause")
 	}
 	return nil
 }
@@ -137,7 +137,7 @@ func readAtMost(dir fs.FS, name string, n int) ([]byte, error) {
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, int64(n)+1))
 	if err == nil && len(b) > n {
-		return nil, fmt.Errorf("%s: the policy set is too big (bounds: %d bytes of Rego, %d bytes of data)", name, maxSource, maxData)
+		return nil, tell("%s: the policy set is too big (bounds: %d bytes of Rego, %d bytes of data)", name, maxSource, maxData)
 	}
 	return b, err
 }

@@ -33,7 +33,8 @@ deny contains {"rule": "never", "reason": "never this"} if startswith(input.mess
 type badSet struct {
 	name   string
 	files  map[string]string // besides never.rego
-	reason string            // what /readyz says of a set that cannot be loaded, as a pattern
+	place  string            // what /readyz says of a set that cannot be loaded, as a pattern
+	reason string            // what it says to the admin, likewise
 	spoil  func(t *testing.T, folder string)
 	quick  bool // a fast machine may come to an answer
 }
@@ -47,24 +48,24 @@ func bomb(name, text string) badSet { return badSet{name: name, files: rego(text
 
 func unloadable() []badSet {
 	return []badSet{
-		{name: "does not compile", files: rego("deny contains {\n"), reason: `bad\.rego:\d+`},
-		{name: "a field that is not there", files: rego("deny contains {\"rule\": \"x\", \"reason\": input.tenant.lables.plan}\n"), reason: `bad\.rego:\d+.*lables`},
-		{name: "recursion", files: rego("a if b\n\nb if a\n\ndeny contains {\"rule\": \"x\", \"reason\": \"x\"} if a\n"), reason: `bad\.rego:\d+.*recurs`},
-		{name: "a builtin that is not there", files: rego("deny contains {\"rule\": \"x\", \"reason\": \"x\"} if http.send({\"method\": \"get\", \"url\": \"http://x.test\"}).status_code == 200\n"), reason: `bad\.rego:\d+.*http\.send`},
-		{name: "too much Rego", files: rego("# " + strings.Repeat("x", 3<<20) + "\n"), reason: `bad\.rego.*too big`},
-		{name: "too much data", files: map[string]string{"data.json": `{"x": "` + strings.Repeat("x", 17<<20) + `"}`}, reason: `data\.json.*too big`},
-		{name: "broken data", files: map[string]string{"data.yaml": "a: [1, 2\nb: }\n"}, reason: `data\.yaml`},
-		{name: "a file that cannot be read", reason: `gone\.rego`, spoil: func(t *testing.T, folder string) {
+		{name: "does not compile", files: rego("deny contains {\n"), place: `bad\.rego:\d+`, reason: `bad\.rego:\d+`},
+		{name: "a field that is not there", files: rego("deny contains {\"rule\": \"x\", \"reason\": input.tenant.lables.plan}\n"), place: `bad\.rego:\d+`, reason: `bad\.rego:\d+.*lables`},
+		{name: "recursion", files: rego("a if b\n\nb if a\n\ndeny contains {\"rule\": \"x\", \"reason\": \"x\"} if a\n"), place: `bad\.rego:\d+`, reason: `bad\.rego:\d+.*recurs`},
+		{name: "a builtin that is not there", files: rego("deny contains {\"rule\": \"x\", \"reason\": \"x\"} if http.send({\"method\": \"get\", \"url\": \"http://x.test\"}).status_code == 200\n"), place: `bad\.rego:\d+`, reason: `bad\.rego:\d+.*http\.send`},
+		{name: "too much Rego", files: rego("# " + strings.Repeat("x", 3<<20) + "\n"), place: `bad\.rego.*too big`, reason: `bad\.rego.*too big`},
+		{name: "too much data", files: map[string]string{"data.json": `{"x": "` + strings.Repeat("x", 17<<20) + `"}`}, place: `data\.json.*too big`, reason: `data\.json.*too big`},
+		{name: "broken data", files: map[string]string{"data.yaml": "a: [1, 2\nb: }\n"}, place: `data\.yaml`, reason: `data\.yaml`},
+		{name: "a file that cannot be read", place: `gone\.rego`, reason: `gone\.rego`, spoil: func(t *testing.T, folder string) {
 			if err := os.Symlink(filepath.Join(folder, "nowhere"), filepath.Join(folder, "gone.rego")); err != nil {
 				t.Fatal(err)
 			}
 		}},
-		{name: "empty folder", reason: `no \.rego file`, spoil: func(t *testing.T, folder string) {
+		{name: "empty folder", place: `no \.rego file`, reason: `no \.rego file`, spoil: func(t *testing.T, folder string) {
 			if err := os.Remove(filepath.Join(folder, "never.rego")); err != nil {
 				t.Fatal(err)
 			}
 		}},
-		{name: "no folder", reason: `not exist|no such`, spoil: func(t *testing.T, folder string) {
+		{name: "no folder", place: `folder is gone`, reason: `not exist|no such`, spoil: func(t *testing.T, folder string) {
 			if err := os.RemoveAll(folder); err != nil {
 				t.Fatal(err)
 			}
@@ -319,8 +320,14 @@ func TestE2EBadPolicies(t *testing.T) {
 		j.fresh("acme", "globex")
 		lab.Until(t, 10*time.Second, "/readyz to tell of: "+b.name, func() bool {
 			code, body := r.Ready()
-			return code == http.StatusServiceUnavailable && regexp.MustCompile(b.reason).MatchString(body)
+			if strings.Contains(body, dir) {
+				t.Errorf("%s: /readyz tells where the policies are: %s", b.name, body)
+			}
+			return code == http.StatusServiceUnavailable && regexp.MustCompile(b.place).MatchString(body)
 		})
+		if why := policyStatus(t, r).Error; !regexp.MustCompile(b.reason).MatchString(why) {
+			t.Errorf("%s: the admin is told %q", b.name, why)
+		}
 		if !strings.Contains(r.Metrics(t), "\nbehalf_policy_stale 1") {
 			t.Errorf("%s: the metrics do not tell", b.name)
 		}

@@ -43,17 +43,8 @@ func (s *server) notReady() (reasons, warnings []string) {
 		reasons = append(reasons, "store: a commit failed; the process ends and recovers")
 	default:
 	}
-	if st := s.policy.Status(); st.Err != nil {
-		reasons = append(reasons, "policy: the newest set was refused, the last good one is in force: "+st.Err.Error())
-	}
-	for _, f := range s.policy.Status().Failing {
-		text := fmt.Sprintf("policy: %s failed %d of %d times in the last minute: %s", f.Package, f.Count, f.Asked, f.Last)
-		if f.Serious() {
-			reasons = append(reasons, text)
-		} else {
-			warnings = append(warnings, text)
-		}
-	}
+	why, also := s.policy.Status().Health()
+	reasons, warnings = append(reasons, why...), append(warnings, also...)
 	if lag := s.notices.Lag(); lag > maxLag {
 		reasons = append(reasons, fmt.Sprintf("notices: %d events behind", lag))
 	}
