@@ -125,6 +125,26 @@ func TestE2ETakeover(t *testing.T) {
 	if released != fmt.Sprintf("release: %d recipients changed\n", list[0].Messages) {
 		t.Errorf("released %q of %d", released, list[0].Messages)
 	}
+	if left := r.MustCLI(t, "tenant", "unusual", "victim", "-o", "jsonl"); left != "" {
+		t.Errorf("after the release: %s", left)
+	}
+	// What is another's attack is given up.
+	s := open("neighbour", "b")
+	defer s.conn.Close()
+	for i := range 300 {
+		if a := post(s, "app@neighbour.test", fmt.Sprintf("n%d@one.test", i), "Your mailbox", stolen); a.code != 250 {
+			t.Fatal(a)
+		}
+	}
+	if none := r.MustCLI(t, "tenant", "cancel", "neighbour", "--credential", "neighbour/a"); none != "cancel: 0 recipients changed\n" {
+		t.Error(none)
+	}
+	if err := json.Unmarshal([]byte(r.MustCLI(t, "tenant", "unusual", "neighbour", "-o", "json")), &list); err != nil || len(list) != 1 || list[0].Credential != "neighbour/b" {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	if all := r.MustCLI(t, "tenant", "cancel", "neighbour", "--reason", "stolen"); all != fmt.Sprintf("cancel: %d recipients changed\n", list[0].Messages) || list[0].Messages == 0 {
+		t.Errorf("%q of %d", all, list[0].Messages)
+	}
 }
 
 // spread tells of the median, 95 of 100 and the longest.
