@@ -209,6 +209,7 @@ func (e *Engine) putInForce(s *set, a Activation) {
 	e.failed.forget()
 	e.history = lastOf(append(e.history, a), maxHistory)
 	e.status = Status{Digest: a.Digest, Loaded: a.At, Default: a.Default}
+	e.metrics.stale.Set(0) // as the status has no error now
 	e.pending = nil
 }
 

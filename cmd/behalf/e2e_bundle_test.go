@@ -108,10 +108,23 @@ func TestE2EPolicyBundle(t *testing.T) {
 	if !answers(250)() {
 		t.Error("a bundle with a wrong signature is in force")
 	}
+	if !strings.Contains(r.Metrics(t), "behalf_policy_stale 1") {
+		t.Error("behalf_policy_stale does not tell of it")
+	}
 	serve(signedBundle(t, bundleKey, closed))
 	lab.Until(t, soon, "the second bundle to be in force", answers(550))
 	lab.Until(t, soon, "/readyz to be well", func() bool { code, _ := r.Ready(); return code == http.StatusOK })
 	server.Close()
+	lab.Until(t, soon, "the status to tell of the outage", func() bool {
+		st := policyStatus(t, r)
+		return len(st.Bundles) == 1 && st.Bundles[0].Error != "" && st.Error == "" && st.Path == "" && !st.Default
+	})
+	if code, body := r.Ready(); code != http.StatusOK || !strings.Contains(r.Metrics(t), "behalf_policy_stale 0") {
+		t.Errorf("an outage of the server makes the relay unready: %s", body)
+	}
+	if out := r.MustCLI(t, "policy", "status"); !strings.Contains(out, "from bundles") || !strings.Contains(out, "bundle    mail") {
+		t.Errorf("the status is\n%s", out)
+	}
 	if err := r.Stop(); err != nil {
 		t.Error(err)
 	}

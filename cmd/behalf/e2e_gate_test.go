@@ -93,7 +93,26 @@ func TestE2EPolicyGate(t *testing.T) {
 	if out, err := r.CLI(t, "", "policy", "accept", "0123456789abcdef0123456789abcdef"); err == nil {
 		t.Errorf("accepted what does not wait: %s", out)
 	}
+	formats(t, r, "status", waits.Digest)
+	if out := r.MustCLI(t, "policy", "status"); !strings.Contains(out, ", from "+path) || !strings.Contains(out, "added    rule  behalf.submission.message: deny never (b.rego)") {
+		t.Errorf("the status is\n%s", out)
+	}
 	acceptReplayed(t, r, waits.Digest, says)
+}
+
+// formats sees that a command of policies writes what it has to tell in every
+// format.
+func formats(t *testing.T, r *lab.Relay, command, want string) {
+	t.Helper()
+	for format, begins := range map[string]string{"table": "", "json": "{\n", "jsonl": "{\"", "yaml": "---\n"} {
+		out := r.MustCLI(t, "policy", command, "-o", format)
+		if !strings.HasPrefix(out, begins) || !strings.Contains(out, want) || format == "jsonl" && strings.Count(out, "\n") != 1 {
+			t.Errorf("%s -o %s is\n%s", command, format, out)
+		}
+	}
+	if out, err := r.CLI(t, "", "policy", command, "-o", "toml"); err == nil {
+		t.Errorf("%s -o toml is\n%s", command, out)
+	}
 }
 
 // A draft is tried on live mail and decides nothing.
@@ -133,6 +152,7 @@ func TestE2EPolicyShadow(t *testing.T) {
 	if st := shadow(); len(st.Groups) != 1 || st.Groups[0].Tenant != "acme" || st.Groups[0].Would != policy.Deny || st.Groups[0].Rule != "b.rego:never" || st.Failed+st.Dropped != 0 {
 		t.Errorf("%+v", st)
 	}
+	formats(t, r, "shadow", shadow().Digest)
 	lab.Write(t, draft, "b.rego", "package behalf.submission.message\n\ndeny contains {\n")
 	lab.Until(t, soon, "the broken draft to be told of", func() bool { return strings.Contains(shadow().Error, "b.rego") })
 	if code, body := r.Ready(); code != 200 {
