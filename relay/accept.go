@@ -17,6 +17,9 @@ import (
 // accept takes a message whose bytes have all come, step by step, and ends
 // with spool.Put: once that has returned nil, the message is ours.
 func (t *transaction) accept(ctx context.Context) (Receipt, error) {
+	if err := t.tooOld(); err != nil {
+		return Receipt{}, err
+	}
 	if len(t.recipients) == 0 {
 		return Receipt{}, mail.Fail(554, mail.Enhanced{5, 5, 1}, mail.OfMessage, mail.ReasonRejected, "no valid recipients")
 	}

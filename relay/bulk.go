@@ -34,7 +34,7 @@ func (t *transaction) bulk(ctx context.Context, in *method.Input, a policy.Authe
 	}
 	slices.SortFunc(shares, func(a, b limit.BulkShare) int { return strings.Compare(a.Family, b.Family) })
 	var err error
-	if t.bulkCount, err = t.in.Bulk.Reserve(ctx, t.bulkTenant(in, a), a.FromDomain, t.now, shares); err != nil {
+	if t.bulkCount, err = t.in.Bulk.Reserve(ctx, t.bulkTenant(in, a), a.FromDomain, t.clock(), shares); err != nil {
 		return nil, err
 	}
 	list := make([]policy.Bulk, len(shares))

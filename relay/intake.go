@@ -42,6 +42,7 @@ type Options struct {
 	Metrics       *Metrics
 	Journal       *journal.Journal     // where questions to the policy are recorded; nil: nowhere
 	Shed          func() *mail.Failure // why no more can be taken now; nil: all is well
+	Now           func() time.Time     // the clock; default [time.Now]
 }
 
 // Intake is the way from a door to the spool.
@@ -70,6 +71,9 @@ func NewIntake(p Parts, o Options) *Intake {
 	}
 	if o.Shed == nil {
 		o.Shed = func() *mail.Failure { return nil }
+	}
+	if o.Now == nil {
+		o.Now = time.Now
 	}
 	return &Intake{Parts: p, o: o, board: newBoard(), administrator: tenant.Credential{Username: "admin", Scope: tenant.ScopePlatform, Tenants: []string{"*"}}}
 }
@@ -187,7 +191,8 @@ func (in *Intake) begin(ctx context.Context, p *Principal, c Client, e mail.Enve
 	if err != nil {
 		return nil, err
 	}
-	t := &transaction{in: in, p: p, client: c, view: view, envelope: e, declared: size, hints: h, policy: in.Policy.Pin(), now: time.Now().UTC(), seen: map[string]bool{}}
+	now := in.o.Now()
+	t := &transaction{in: in, p: p, client: c, view: view, envelope: e, declared: size, hints: h, policy: in.Policy.Pin(), now: now.UTC(), began: now, seen: map[string]bool{}}
 	begun := false
 	defer func() {
 		if !begun { // be it by a panic

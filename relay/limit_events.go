@@ -13,7 +13,7 @@ import (
 
 // refused is what becomes of a batch that a limit refused.
 func (t *transaction) refused(b *batch, v limit.Verdict) error {
-	t.in.board.saw(t.view.Tenant.ID, t.now, b, v)
+	t.in.board.saw(t.view.Tenant.ID, t.clock(), b, v)
 	t.alarms = t.warned(t.alarms, b, v)
 	e := &OverLimit{t.standing(b, v.Binding)}
 	e.Wait = v.Wait
@@ -22,7 +22,7 @@ func (t *transaction) refused(b *batch, v limit.Verdict) error {
 
 // passed is what becomes of a batch that was granted.
 func (t *transaction) passed(b *batch, v limit.Verdict) {
-	t.in.board.saw(t.view.Tenant.ID, t.now, b, v)
+	t.in.board.saw(t.view.Tenant.ID, t.clock(), b, v)
 	t.crossed = t.warned(t.crossed, b, v)
 	for i := range b.asks {
 		t.standings.note(t.standing(b, i), b.asks[i].Key)
@@ -102,7 +102,7 @@ func (t *transaction) tellLimits(kept bool) {
 func (t *transaction) limitEvents(list []mail.LimitEvent, id mail.ID) []mail.Event {
 	var events []mail.Event
 	for i := range list {
-		now := time.Now().UTC()
+		now := t.clock().UTC()
 		most := limit.Ask{Key: limit.KeyOf("limit-events", strconv.FormatUint(uint64(t.view.Tenant.ID), 10)), Rate: limitEventsPerHour, Per: time.Hour, Burst: limitEventsPerHour}
 		var r limit.Reservation
 		if !t.in.Limits.Reserve(now, []limit.Ask{most}, &r).OK {

@@ -20,8 +20,9 @@ func (t *transaction) reserve(pkg string, limits []policy.Limit, fate *fateOfOne
 	if pkg == policy.PackageMessage {
 		at.Size = t.draft.Size()
 	}
-	v := t.counting.Reserve(t.in.Limits, t.now, at, limits, &t.reservation)
-	return t.reserved(v, t.now, fate)
+	now := t.clock()
+	v := t.counting.Reserve(t.in.Limits, now, at, limits, &t.reservation)
+	return t.reserved(v, now, fate)
 }
 
 // reserved does what the verdict on the last batch says.
@@ -60,13 +61,12 @@ func (p *Planner) addressLeft(v *tenant.View) int {
 }
 
 // reserveAddress counts a message that may go by method address, be it as a
-// fallback: attempts do not ask again. It counts by the clock of addressLeft, as
-// the transaction may have begun long before.
+// fallback: attempts do not ask again.
 func (t *transaction) reserveAddress(m *mail.Message) error {
 	if !slices.ContainsFunc(m.Wishes, func(w mail.Wish) bool { return slices.Contains(w.Methods, mail.MethodAddress) }) {
 		return nil
 	}
-	b, now := &t.counting.batch, time.Now()
+	b, now := &t.counting.batch, t.clock()
 	b.clear()
 	b.add(addressLimit(t.view), 1)
 	return t.reserved(t.in.Limits.Reserve(now, b.asks, &t.reservation), now, &t.fate)
@@ -79,20 +79,21 @@ func (t *transaction) learn(ctx context.Context, m *mail.Message) {
 	t.in.o.Metrics.took()
 	c := limit.Counts{Messages: 1, Recipients: int64(len(t.recipients)), NewRecipients: int64(t.firstTime)}
 	t.learnHabit(ctx, m)
-	if err := t.in.Usage.Add(ctx, m.Tenant, t.p.Username, t.now, c); err != nil {
+	if err := t.in.Usage.Add(ctx, m.Tenant, t.p.Username, t.clock(), c); err != nil {
 		t.in.o.Log.Error("usage was not counted", "tenant", t.view.Tenant.Name, "message", m.ID.String(), "err", err)
 	}
 }
 
 // usage is what the tenant sent of late, for policies. New recipients count as
-// they come, so that one large message is measured like many small ones.
+// they come, so that one large message is measured like many small ones, and what
+// others sent meanwhile counts as it is, a moment apart.
 func (t *transaction) usage(ctx context.Context) (*policy.Usage, error) {
-	if t.used == nil {
-		all, own, err := t.in.Usage.Get(ctx, t.view.Tenant.ID, t.p.Username, t.now)
+	if now := t.clock(); t.used == nil || now.Sub(t.usedAt) >= time.Second {
+		all, own, err := t.in.Usage.Get(ctx, t.view.Tenant.ID, t.p.Username, now)
 		if err != nil {
 			return nil, fmt.Errorf("reading the usage of %s: %w", t.view.Tenant.Name, err)
 		}
-		t.used = &policy.Usage{
+		t.usedAt, t.used = now, &policy.Usage{
 			Hour: policy.Window(all.Hour), Day: policy.Window(all.Day),
 			Credential: policy.CredentialUsage{Hour: policy.Window(own.Hour), Day: policy.Window(own.Day)},
 		}

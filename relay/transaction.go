@@ -24,7 +24,8 @@ type transaction struct {
 	declared int64 // SIZE of MAIL FROM
 	hints    Hints
 	policy   policy.Pinned // one set of rules for the whole message
-	now      time.Time
+	now      time.Time     // when it began, for good: the message's own time
+	began    time.Time     // the same, by the clock that is never set back
 
 	recipients []mail.Recipient
 	fates      []fateOfOne     // of each recipient, besides that of the whole message
@@ -54,6 +55,7 @@ type transaction struct {
 	passedNew   int           // new recipients that go out
 	firstTime   int           // recipients that the tenant has not mailed of late
 	used        *policy.Usage // before this message
+	usedAt      time.Time     // when that was so
 	recording   recording     // to replay it later
 	done        bool
 }
@@ -61,6 +63,9 @@ type transaction struct {
 // Recipient adds one recipient; an error refuses it alone. An address given
 // twice is accepted twice and kept once.
 func (t *transaction) Recipient(ctx context.Context, r mail.Recipient) error {
+	if err := t.tooOld(); err != nil {
+		return err
+	}
 	if r.Address.Domain == "" { // <postmaster>, of this host (RFC 5321, section 4.1.1.3)
 		a, err := mail.ParseAddress(t.in.Planner.o.Notify)
 		if err != nil {
@@ -94,6 +99,9 @@ func (t *transaction) Recipient(ctx context.Context, r mail.Recipient) error {
 
 // Write takes bytes of the message.
 func (t *transaction) Write(p []byte) (int, error) {
+	if err := t.tooOld(); err != nil {
+		return 0, err
+	}
 	if t.draft == nil {
 		t.draft = t.in.Spool.Draft()
 		t.scanner = scan.New()
@@ -114,7 +122,7 @@ func (t *transaction) Commit(ctx context.Context) (Receipt, error) {
 	kept := err == nil && !r.Repeated
 	if kept {
 		r.Limits = t.standings.list()
-		r.Warnings = append(r.Warnings, limitWords(r.Limits, t.now)...)
+		r.Warnings = append(r.Warnings, limitWords(r.Limits, t.clock())...)
 	}
 	t.recordEnd(r, err)
 	t.end(kept)
@@ -131,7 +139,7 @@ func (t *transaction) end(kept bool) {
 	t.done = true
 	t.recording.r.End(t.recording.end)
 	if !kept {
-		t.reservation.Abort(time.Now())
+		t.reservation.Abort(t.clock())
 	}
 	if t.habit != nil {
 		t.habit.Drop() // unless it was taken

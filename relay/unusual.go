@@ -6,7 +6,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"time"
 
 	"behalf/internal/kv"
 	"behalf/limit/habit"
@@ -33,7 +32,7 @@ func (t *transaction) measure(ctx context.Context, m *mail.Message, h header.Hea
 	if !t.policy.Needs().Unusual {
 		return nil
 	}
-	ask := habit.Question{Tenant: m.Tenant, Credential: t.p.Username, Now: t.now}
+	ask := habit.Question{Tenant: m.Tenant, Credential: t.p.Username, Now: t.clock()}
 	for i := range t.recipients {
 		if t.fates[i].firstTime && !t.recipients[i].State.Final() {
 			ask.New++
@@ -125,7 +124,7 @@ func (t *transaction) sortOut() {
 		case heldAsUnusual(r):
 			t.heldUnusual++
 			if kept(r) {
-				t.reservation.Return(time.Now(), f.took[0], f.took[1])
+				t.reservation.Return(t.clock(), f.took[0], f.took[1])
 				continue
 			}
 		case f.firstTime && r.State == mail.Queued:
@@ -136,7 +135,7 @@ func (t *transaction) sortOut() {
 		}
 	}
 	if t.heldUnusual > 0 && going == 0 {
-		t.reservation.Abort(time.Now())
+		t.reservation.Abort(t.clock())
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"behalf/mail"
+	"behalf/relay"
 )
 
 // errOverrun ends a session whose client sends far more than it may.
@@ -64,7 +65,11 @@ func (f fault) failure() *mail.Failure {
 
 func (s *session) newPace() pace {
 	o := &s.srv.o
-	return pace{window: o.StallWindow, least: int64(o.StallWindow.Seconds() * float64(o.MinRate)), until: time.Now().Add(o.DataTimeout)}
+	until := s.until
+	if s.tx == nil {
+		until = time.Now().Add(relay.MaxTransaction)
+	}
+	return pace{window: o.StallWindow, least: int64(o.StallWindow.Seconds() * float64(o.MinRate)), until: until}
 }
 
 // notReady says why no message can be taken now; nil if one can.

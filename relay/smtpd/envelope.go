@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"behalf/mail"
+	"behalf/relay"
 )
 
 // refusal is a command's protocol error: what wrong is told.
@@ -47,11 +49,12 @@ func (s *session) mail(ctx context.Context, arg string) error {
 		s.srv.o.Metrics.rejected(stageMail, r.code)
 		return s.wrong(r.code, r.e, r.text)
 	}
+	began := time.Now()
 	tx, err := s.srv.intake.Begin(ctx, s.who, s.client, env, size)
 	if err != nil {
 		return s.refuse(ctx, stageMail, err)
 	}
-	s.tx, s.env = tx, env
+	s.tx, s.env, s.until = tx, env, began.Add(relay.MaxTransaction)
 	s.mails++
 	s.chatter = 0
 	s.reply(250, mail.Enhanced{2, 1, 0}, "sender OK")
@@ -148,7 +151,11 @@ func (s *session) rcpt(ctx context.Context, arg string) error {
 	case s.rcpts >= s.srv.o.MaxRecipients:
 		s.refused++
 		s.srv.o.Metrics.rejected(stageRcpt, 452)
-		s.reply(452, mail.Enhanced{4, 5, 3}, "too many recipients; send to the others in another transaction")
+		const text = "too many recipients; send to the others in another transaction"
+		if s.excess++; s.excess%excessAnError == 0 {
+			return s.wrong(452, mail.Enhanced{4, 5, 3}, text)
+		}
+		s.reply(452, mail.Enhanced{4, 5, 3}, text)
 		return nil
 	}
 	rcpt, r := parseRcpt(arg, s.env.UTF8)

@@ -368,3 +368,22 @@ func TestLongAuth(t *testing.T) {
 	go io.WriteString(q.conn, strings.Repeat("x", 2*maxSkipped))
 	q.expect("421 4.7.0 ")
 }
+
+// A client that sends its recipients ahead and learns too late how many are taken
+// still has those taken; one that asks for more for ever is cut off.
+func TestExcessRecipients(t *testing.T) {
+	for excess, want := range map[int]string{900: "354 ", 1000: "421 4.7.0 too many errors"} {
+		t.Run(fmt.Sprint(excess), func(t *testing.T) {
+			o := testOptions()
+			o.MaxRecipients = 1
+			p := loggedIn(t, serve(t, &fakeIntake{}, o))
+			p.envelope()
+			p.send(strings.Repeat("RCPT TO:<b@example.org>\r\n", excess) + "DATA\r\n")
+			for range excess {
+				p.expect("452 4.5.3 ")
+			}
+			p.expect(want)
+			p.conn.Close()
+		})
+	}
+}

@@ -50,7 +50,6 @@ type Options struct {
 	LoginTimeout time.Duration // from connect to a login; 10 minutes
 	StallWindow  time.Duration // in which a message must come on by MinRate; 1 minute
 	MinRate      int64         // octets a second; 1024
-	DataTimeout  time.Duration // for a whole message; 1 hour
 	WriteTimeout time.Duration // for a reply; 1 minute
 	Grace        time.Duration // for messages on their way in when the server stops; 30 seconds
 
@@ -83,7 +82,6 @@ func (o *Options) fill() error {
 	deflt(&o.LoginTimeout, 10*time.Minute)
 	deflt(&o.StallWindow, time.Minute)
 	deflt(&o.MinRate, 1024)
-	deflt(&o.DataTimeout, time.Hour)
 	deflt(&o.WriteTimeout, time.Minute)
 	deflt(&o.Grace, 30*time.Second)
 	if o.Throttle == nil {

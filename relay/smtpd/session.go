@@ -24,6 +24,9 @@ const (
 	maxBareLF  = 3   // of them, lines that do not end in CRLF
 	maxLogins  = 3   // failed
 	maxChatter = 100 // commands in a row that get no message nearer
+	// Of RCPT commands beyond the bound so many count as one broken command: a
+	// client that sends ahead learns of the bound too late.
+	excessAnError = 100
 )
 
 // Why a session ends, beside errors of reading. The reply has been queued.
@@ -50,7 +53,9 @@ type session struct {
 	tx     relay.Transaction // nil outside a transaction
 	rcpts  int               // RCPT commands of the transaction
 	taken  int               // of them, accepted
+	until  time.Time         // the transaction must have ended
 	chunks *chunks           // BDAT has begun; nil otherwise
+	excess int               // RCPT commands beyond the bound, of the session
 
 	errors, bareLFs, logins, chatter int
 	accepted, refused, mails         int
@@ -205,11 +210,20 @@ func (s *session) command(limit int) ([]byte, error) {
 	if s.who == nil {
 		d = min(d, time.Until(s.began.Add(s.srv.o.LoginTimeout)))
 	}
+	if s.tx != nil {
+		if d = min(d, time.Until(s.until)); d <= 0 { // what was sent ahead is not run either
+			return nil, errTooLate
+		}
+	}
 	if err := s.wait(d); err != nil {
 		return nil, err
 	}
 	line, err := s.line(limit)
-	return line, s.waited(err)
+	err = s.waited(err)
+	if s.tx != nil && errors.Is(err, os.ErrDeadlineExceeded) && !time.Now().Before(s.until) {
+		err = errTooLate
+	}
+	return line, err
 }
 
 // wrong refuses a command that breaks the protocol; too many end the session.

@@ -106,10 +106,10 @@ func TestBrokenData(t *testing.T) {
 	})
 }
 
-// The time for a message is not that for a command: 70 minutes at a fair rate
-// are too long in all, 50 are not.
+// The time for a message is not that for a command: 40 minutes at a fair rate
+// are too long in all, 25 are not.
 func TestSlowButSteady(t *testing.T) {
-	for minutes, want := range map[int]string{50: "250 2.0.0 ", 70: "421 4.4.2 "} {
+	for minutes, want := range map[int]string{25: "250 2.0.0 ", 40: "421 4.4.2 "} {
 		synctest.Test(t, func(t *testing.T) {
 			in := &fakeIntake{discard: true}
 			c, done, _ := pipeDoor(t, in, testOptions())
@@ -131,6 +131,52 @@ func TestSlowButSteady(t *testing.T) {
 			c.Close()
 			<-done
 			<-sent
+		})
+	}
+}
+
+// A transaction ends half an hour after MAIL, whatever the client says meanwhile,
+// and gives back what it holds.
+func TestOldTransaction(t *testing.T) {
+	for name, say := range map[string]struct{ line, reply string }{
+		"NOOP":       {"NOOP\r\n", "250 "},
+		"recipients": {"RCPT TO:<b@example.org>\r\n", "250 "},
+		"refused":    {"RCPT TO:<refused@example.org>\r\n", "550 "},
+		"a chunk":    {"BDAT 8\r\na line\r\n", "250 "},
+		"nothing":    {"", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				in := &fakeIntake{}
+				o := testOptions()
+				if say.line == "" {
+					o.IdleTimeout = time.Hour
+				}
+				c, done, _ := pipeDoor(t, in, o)
+				k := newTalk(t, c)
+				k.want("220 ")
+				time.Sleep(4 * time.Minute) // the session may be older
+				k.put("MAIL FROM:<a@acme.example>\r\n")
+				k.want("250 2.1.0")
+				k.put("RCPT TO:<b@example.org>\r\n")
+				k.want("250 2.1.5")
+				began := time.Now()
+				for say.line != "" && time.Since(began) < 26*time.Minute {
+					time.Sleep(4 * time.Minute)
+					k.put(say.line)
+					k.want(say.reply)
+				}
+				k.want("421 4.4.2 the message took too long")
+				if d := time.Since(began); d != 30*time.Minute {
+					t.Errorf("cut off after %v", d)
+				}
+				k.wantEOF()
+				c.Close()
+				<-done
+				if in.aborted != 1 || len(in.messages) != 0 {
+					t.Errorf("%d aborted, %d messages", in.aborted, len(in.messages))
+				}
+			})
 		})
 	}
 }

@@ -29,7 +29,7 @@ var (
 	errLineTooLong = errors.New("the line is too long")
 	errBareLF      = errors.New("the line does not end in CRLF")
 	errTooSlow     = errors.New("the client sends too slowly")
-	errTooLate     = errors.New("the message took too long")
+	errTooLate     = errors.New("the message took too long from MAIL to its end")
 	errFlood       = errors.New("the line never ends")
 )
 
