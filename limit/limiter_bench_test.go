@@ -32,6 +32,7 @@ func BenchmarkReserve(b *testing.B) {
 			now := time.Now()
 			b.ReportAllocs()
 			b.ResetTimer()
+			used := cpu(b)
 			b.RunParallel(func(pb *testing.PB) {
 				asks := make([]Ask, 4)
 				for i := 0; pb.Next(); i++ {
@@ -43,6 +44,7 @@ func BenchmarkReserve(b *testing.B) {
 					r.Commit()
 				}
 			})
+			b.ReportMetric(float64(cpu(b)-used)/float64(b.N), "user-ns/op")
 		})
 	}
 }
@@ -65,6 +67,7 @@ func BenchmarkSnapshot(b *testing.B) {
 			}
 			now := time.Now()
 			b.ReportAllocs()
+			used := cpu(b)
 			for b.Loop() {
 				for i := range 1000 {
 					var r Reservation
@@ -74,6 +77,7 @@ func BenchmarkSnapshot(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
+			b.ReportMetric(float64(cpu(b)-used)/float64(b.N), "user-ns/op")
 		})
 	}
 }

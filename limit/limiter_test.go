@@ -424,3 +424,45 @@ func TestFarFuture(t *testing.T) {
 		}
 	}
 }
+
+// TestLastSnapshot: a stop has the time to write all of many keys, also to a disk
+// that is slow, and does not wait for ever for one that hangs.
+func TestLastSnapshot(t *testing.T) {
+	const keys = 150_000
+	for _, c := range []struct {
+		name  string
+		each  time.Duration // of a transaction
+		saved bool
+	}{{"slow", 150 * time.Millisecond, true}, {"hangs", time.Hour, false}} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := New(Options{})
+				for i := range keys {
+					reserve(l, time.Now(), []Ask{{Key: KeyOf(fmt.Sprint(i)), Rate: 1, Per: time.Hour, Burst: 5}})
+				}
+				stopped, stop := context.WithCancel(t.Context())
+				stop()
+				began := time.Now()
+				err := l.Run(stopped, slow{each: c.each})
+				if took := time.Since(began); (err == nil) != c.saved || took > time.Minute {
+					t.Errorf("%v after %v", err, took)
+				}
+			})
+		})
+	}
+}
+
+// slow is a store that takes its time for a transaction, and keeps nothing.
+type slow struct {
+	kv.Store
+	each time.Duration
+}
+
+func (s slow) Update(ctx context.Context, _ func(kv.Writer) error) error {
+	select {
+	case <-time.After(s.each):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

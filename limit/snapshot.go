@@ -106,9 +106,7 @@ func (l *Limiter) Run(ctx context.Context, store kv.Store) error {
 	for next := 0; ; next = (next + sweepShards) % shardCount {
 		select {
 		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-			defer cancel()
-			return l.Snapshot(last, store)
+			return l.last(ctx, store)
 		case now := <-ticker.C:
 			// What changed is written first: a bucket that is full by now may have a
 			// row that says otherwise.
@@ -123,6 +121,21 @@ func (l *Limiter) Run(ctx context.Context, store kv.Store) error {
 			}
 		}
 	}
+}
+
+// A stop may take lastLeast to write what changed, and lastEach for each key there
+// is: a minute for a million, which is several times what it takes.
+const (
+	lastLeast = 10 * time.Second
+	lastEach  = 50 * time.Microsecond
+)
+
+// last is the snapshot of a stop, after ctx has ended.
+func (l *Limiter) last(ctx context.Context, store kv.Store) error {
+	held, _ := l.Keys()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastLeast+time.Duration(held)*lastEach)
+	defer cancel()
+	return l.Snapshot(ctx, store)
 }
 
 // Snapshot writes what changed since the last one. What could not be written is
