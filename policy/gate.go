@@ -23,26 +23,27 @@ var (
 )
 
 // start brings the first set into force. Behind a gate that is the set that was
-// accepted last, when one is kept, and what the folder holds waits.
+// accepted last, when one is kept, and what the folder holds waits. So it is where
+// the folder is missing and what was in force is not what was built in.
 func (e *Engine) start(ctx context.Context) error {
 	kept, err := e.readKept()
 	if err != nil {
 		return err
 	}
-	if e.o.Gate && kept != nil {
+	e.folder.own = kept != nil && !e.wasDefault(kept.digest())
+	src, err := e.first(ctx)
+	if kept != nil && (e.o.Gate || errors.Is(err, errMissing)) {
 		s, problems := compile(kept)
 		if len(problems) > 0 {
-			return fmt.Errorf("the set that was accepted last does not compile any more; to start with what %s holds, remove %s: %w", e.where(), e.keptFile(), problems)
+			return fmt.Errorf("the set that was in force last does not compile any more; to start with what %s holds, remove %s: %w", e.where(), e.keptFile(), problems)
 		}
 		e.resume(s)
-		src, err := e.first(ctx)
 		if err == nil {
 			err = e.offer(src)
 		}
 		e.note(err)
 		return nil
 	}
-	src, err := e.first(ctx)
 	if err != nil {
 		return err
 	}

@@ -190,3 +190,53 @@ func TestCandidate(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// TestFolderMissingAtStart: where a set of the site's own was in force, a folder
+// that is not there yet does not put the built-in rules in its place.
+func TestFolderMissingAtStart(t *testing.T) {
+	for _, gate := range []bool{false, true} {
+		dir := filepath.Join(t.TempDir(), "policies")
+		o := Options{Path: dir, Gate: gate, Keep: filepath.Join(t.TempDir(), "policy"), Watch: true}
+		start := func(builtIn string) *Engine {
+			t.Helper()
+			o.Defaults = denying(builtIn)
+			return running(t, o)
+		}
+		if e := start("built in"); says(t, e) != "built in" || e.Status().Err != nil {
+			t.Fatalf("gate %v: a first start without a folder: %+v", gate, e.Status())
+		}
+		if !gate {
+			// What was built in is not the site's own, and another release has another.
+			if e := start("built in later"); says(t, e) != "built in later" || e.Status().Err != nil {
+				t.Errorf("what is built in now is not in force: %+v", e.Status())
+			}
+		}
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		write(t, dir, "p.rego", deny("own"))
+		e := start("built in")
+		if gate {
+			if err := e.Accept(e.Status().Pending.Digest, "admin", true); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if says(t, e) != "own" {
+			t.Fatal("the site's own rules are not in force")
+		}
+		if err := os.Rename(dir, dir+".away"); err != nil {
+			t.Fatal(err)
+		}
+		e = start("built in")
+		reasons, warnings := e.Status().Health()
+		if says(t, e) != "own" || e.Status().Pending != nil || len(reasons) > 0 || len(warnings) != 1 || !strings.Contains(warnings[0], "is not there") {
+			t.Errorf("gate %v: without the folder: %s, %q, %q", gate, says(t, e), reasons, warnings)
+		}
+		if err := os.Rename(dir+".away", dir); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the folder that came late does not count", func() bool { return e.Status().Err == nil })
+		write(t, dir, "p.rego", deny("changed"))
+		eventually(t, "changes are not taken", func() bool { return e.Status().Pending != nil || says(t, e) == "changed" })
+	}
+}

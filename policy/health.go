@@ -19,7 +19,10 @@ import (
 // Neither messages nor rules nor folders are quoted; [Status] has the errors
 // themselves.
 func (st Status) Health() (reasons, warnings []string) {
-	if st.Err != nil {
+	switch {
+	case errors.Is(st.Err, errMissing):
+		warnings = append(warnings, "policy: the policy folder is not there, and what was in force before the start is in force again")
+	case st.Err != nil:
 		reasons = append(reasons, "policy: the newest set was refused, the last good one is in force: "+outline(st.Err))
 	}
 	for _, f := range st.Failing {

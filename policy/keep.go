@@ -92,6 +92,17 @@ func (e *Engine) past() []Activation {
 	return slices.Clone(e.history)
 }
 
+// wasDefault tells whether a set came into force because no folder was there.
+func (e *Engine) wasDefault(digest string) bool {
+	history := e.past()
+	for i := len(history) - 1; i >= 0; i-- {
+		if history[i].Digest == digest {
+			return history[i].Default
+		}
+	}
+	return false
+}
+
 // resume puts the set in force that was when the relay stopped.
 func (e *Engine) resume(s *set) {
 	a := Activation{Digest: s.digest, At: time.Now(), Default: s.source.builtIn, Files: len(s.source.rego) + len(s.source.data)}

@@ -18,6 +18,11 @@ const poll = 500 * time.Millisecond
 // stays in force.
 var errGone = fmt.Errorf("the policy folder is gone: %w", fs.ErrNotExist)
 
+// errMissing stands for a folder that is not there at start, though a set of its
+// kind was in force when the relay stopped: a volume may be mounted late. That
+// set is in force again.
+var errMissing = fmt.Errorf("the policy folder is not there, and what was in force before the start is in force again; without policy.path the built-in policies would be: %w", fs.ErrNotExist)
+
 // errMoving is a folder that changed while it was read.
 var errMoving = errors.New("the policy folder changes while it is read")
 
@@ -27,6 +32,7 @@ type watched struct {
 	path     string
 	defaults fs.FS // nil: nothing stands in for it
 	seen     bool  // the folder was there once
+	own      bool  // before the start something else than the defaults was in force
 }
 
 // open gives the folder, or its stand-in.
@@ -35,6 +41,8 @@ func (f *watched) open() (dir fs.FS, isDefault bool, err error) {
 	switch {
 	case err == nil && isDefault && f.seen:
 		return nil, false, errGone
+	case err == nil && isDefault && f.own && f.path != "":
+		return nil, false, errMissing
 	case err == nil && dir == nil:
 		return nil, false, errors.New("neither a folder nor defaults are given")
 	}

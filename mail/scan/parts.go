@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/emersion/go-message"
 
@@ -19,12 +20,13 @@ const (
 	maxDepth = 20
 	maxParts = 1000
 	maxHosts = 1000
+	maxName  = 255 // octets of a file name or media type, the last ones
 )
 
 // Attachment is a part that is not the text of the message.
 type Attachment struct {
-	Filename    string `json:"filename"`     // decoded; "" if it has none
-	ContentType string `json:"content_type"` // media type in lower case
+	Filename    string `json:"filename"`     // decoded, its last 255 octets; "" if it has none
+	ContentType string `json:"content_type"` // media type in lower case, likewise
 	Size        int64  `json:"size"`         // octets, decoded
 }
 
@@ -113,8 +115,21 @@ func (w *walker) part(e *message.Entity, depth int) {
 		w.Truncated = true
 	}
 	if !text || disposition == "attachment" || name != "" {
-		w.Attachments = append(w.Attachments, Attachment{Filename: name, ContentType: media, Size: body.n})
+		w.Attachments = append(w.Attachments, Attachment{Filename: clip(name), ContentType: clip(media), Size: body.n})
 	}
+}
+
+// clip keeps the end of a text, where the type of a file is told. Names may be
+// as long as a header, in each of a thousand parts.
+func clip(s string) string {
+	if len(s) <= maxName {
+		return s
+	}
+	s = s[len(s)-maxName:]
+	for len(s) > 0 && !utf8.RuneStart(s[0]) {
+		s = s[1:]
+	}
+	return strings.Clone(s) // lets go of the rest
 }
 
 func (w *walker) multipart(mr message.MultipartReader, depth int) {

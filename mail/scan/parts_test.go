@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"unicode/utf8"
 )
 
 func crlf(s string) string { return strings.ReplaceAll(s, "\n", "\r\n") }
@@ -100,6 +101,26 @@ func TestReadPartsBounds(t *testing.T) {
 	p, err = ReadParts(strings.NewReader("A: b\r\n\r\n" + many.String()))
 	if err != nil || !p.Truncated || len(p.URLHosts) != maxHosts {
 		t.Errorf("links: %d hosts, truncated %v, %v", len(p.URLHosts), p.Truncated, err)
+	}
+}
+
+// What a part says of itself has a bound: the end of a name tells its type.
+func TestReadPartsClipsNames(t *testing.T) {
+	var name strings.Builder
+	for i := range 90 {
+		fmt.Fprintf(&name, ";\r\n filename*%d*=%s", i, strings.Repeat("%C3%A9", 20))
+	}
+	msg := "Content-Type: application/" + strings.Repeat("x", 800) + "\r\nContent-Disposition: attachment" + name.String() + ";\r\n filename*90=.exe\r\n\r\nx"
+	p, err := ReadParts(strings.NewReader(msg))
+	if err != nil || len(p.Attachments) != 1 {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	a := p.Attachments[0]
+	if len(a.Filename) > maxName || len(a.Filename) < maxName-3 || !utf8.ValidString(a.Filename) || !strings.HasSuffix(a.Filename, "éé.exe") {
+		t.Errorf("%d octets: %q", len(a.Filename), a.Filename)
+	}
+	if len(a.ContentType) > maxName {
+		t.Errorf("%d octets of type", len(a.ContentType))
 	}
 }
 
