@@ -55,7 +55,8 @@ type Decision struct {
 	// first.
 	Rules []string `json:"rules,omitempty"`
 	// Until is when a paced message may go: the latest of all that paced it.
-	Until time.Time `json:"until,omitzero"`
+	Until   time.Time `json:"until,omitzero"`
+	UntilBy string    `json:"until_by,omitempty"` // the rule of that, as file:rule
 	// ReleaseAt is when a held message goes by itself: the latest of all that
 	// held it, zero when one of them named no time.
 	ReleaseAt time.Time `json:"release_at,omitzero"`
@@ -125,5 +126,9 @@ func (d *Decision) Failure() *mail.Failure {
 
 // Ruling is the decision as the timeline of a message keeps it.
 func (d *Decision) Ruling(pkg string) mail.Ruling {
-	return mail.Ruling{Package: pkg, Decision: d.Action.String(), Rules: d.Rules, Detail: d.Detail, Digest: d.Digest}
+	r := mail.Ruling{Package: pkg, Decision: d.Action.String(), Rules: d.Rules, Detail: d.Detail, Digest: d.Digest, Tags: d.Tags, Warnings: d.Warnings}
+	for _, e := range d.Edits {
+		r.Rewrites = append(r.Rewrites, editText(e))
+	}
+	return r
 }

@@ -118,7 +118,9 @@ func (d *draft) add(result string, t *ast.Term) error {
 		d.d.ReleaseAt = latest(d.d.ReleaseAt, at)
 		d.act(Hold, name, reason, detail)
 	case "pace":
-		d.d.Until = latest(d.d.Until, r.time("until", true))
+		if until := r.time("until", true); until.After(d.d.Until) || until.Equal(d.d.Until) && name < d.d.UntilBy {
+			d.d.Until, d.d.UntilBy = until, name
+		}
 		d.act(Pace, name, reason, detail)
 	case "warn":
 		d.d.Warnings = append(d.d.Warnings, reason)

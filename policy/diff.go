@@ -191,10 +191,14 @@ func listText[T any](all []T) string {
 	for i, x := range all {
 		parts[i] = strings.TrimSpace(fmt.Sprint(x))
 		if e, ok := any(x).(mail.Edit); ok {
-			parts[i] = strings.TrimSpace(editName(e.Op) + " " + e.Name + " " + e.Value)
+			parts[i] = editText(e)
 		}
 	}
 	return strings.Join(parts, ", ")
+}
+
+func editText(e mail.Edit) string {
+	return strings.TrimSpace(editName(e.Op) + " " + e.Name + " " + e.Value)
 }
 
 func editName(op mail.EditOp) string {

@@ -174,6 +174,9 @@ func (p Pinned) Message(ctx context.Context, in *MessageInput) (Decision, error)
 	return p.ask(ctx, stageMessage, in)
 }
 
+// Limited counts that a limit refused what the stage of a package let pass.
+func (p Pinned) Limited(pkg string) { p.lane().metrics.limited(stageOf(pkg)) }
+
 func (in *SenderInput) stamp() { stamp(&in.Time) }
 
 // ask evaluates one stage, and lets a draft be tried on the same question. The

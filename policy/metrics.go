@@ -12,6 +12,7 @@ type metrics struct {
 	duration  [stageCount]prometheus.Observer
 	decisions [stageCount][len(actionNames)]prometheus.Counter
 	errors    [stageCount]prometheus.Counter
+	limits    [stageCount]prometheus.Counter
 	stale     prometheus.Gauge
 	bundles   *prometheus.CounterVec
 	shadow    [stageCount][len(shadowResults)]prometheus.Counter
@@ -34,7 +35,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		Buckets: []float64{10e-6, 20e-6, 40e-6, 80e-6, 160e-6, 320e-6, 1e-3, 5e-3, 25e-3, 100e-3},
 	}, []string{"package"})
 	decisions := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "behalf_policy_decisions_total", Help: "Decisions by outcome; error means that there was none and the client was told to come back.",
+		Name: "behalf_policy_decisions_total", Help: "Decisions by outcome; error means that there was none and the client was told to come back; limit counts, besides what the rules said, those that a limit then refused.",
 	}, []string{"package", "decision"})
 	m := &metrics{stale: prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "behalf_policy_stale", Help: "1 while the policy folder holds a set that could not be loaded and an older one is in force.",
@@ -58,6 +59,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			m.decisions[i][a] = decisions.WithLabelValues(s.name, name)
 		}
 		m.errors[i] = decisions.WithLabelValues(s.name, "error")
+		m.limits[i] = decisions.WithLabelValues(s.name, "limit")
 		for k, result := range shadowResults {
 			m.shadow[i][k] = shadow.WithLabelValues(s.name, result)
 		}
@@ -78,7 +80,7 @@ func (m *metrics) polled(bundle string, err error) {
 	m.bundles.WithLabelValues(bundle, result).Inc()
 }
 
-// The three below do nothing without metrics.
+// The four below do nothing without metrics.
 
 func (m *metrics) took(stage int, d time.Duration) {
 	if m != nil {
@@ -95,5 +97,11 @@ func (m *metrics) decided(stage int, a Action) {
 func (m *metrics) failed(stage int) {
 	if m != nil {
 		m.errors[stage].Inc()
+	}
+}
+
+func (m *metrics) limited(stage int) {
+	if m != nil && stage >= 0 {
+		m.limits[stage].Inc()
 	}
 }

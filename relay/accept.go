@@ -55,7 +55,7 @@ func (t *transaction) accept(ctx context.Context) (Receipt, error) {
 	t.sortOut()
 	m.Edits = append(hygiene(h, t.ownsAddress), t.edits...)
 	m.Front = front(t.in.o.Hostname, m, h, t.client.TLS != "")
-	st, err := t.in.Spool.Put(ctx, t.draft, m, t.recipients, t.acceptance(choice), t.extra(m), t.crossing(m.ID)...)
+	st, err := t.in.Spool.Put(ctx, t.draft, m, t.recipients, t.acceptance(choice), t.extra(m), append(t.pacing(m), t.crossing(m.ID)...)...)
 	if err != nil {
 		return t.notPut(ctx, err)
 	}
@@ -64,7 +64,7 @@ func (t *transaction) accept(ctx context.Context) (Receipt, error) {
 	t.learn(ctx, m)
 	t.in.Offer(st)
 	t.in.Wait(ctx)
-	return Receipt{ID: m.ID, MessageID: m.MessageID, Warnings: t.warnings}, nil
+	return Receipt{ID: m.ID, MessageID: m.MessageID, Warnings: append(t.warnings, t.fateWords()...)}, nil
 }
 
 // readHeader ends the scan and parses the header.

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -170,26 +171,44 @@ func (t *transaction) rule(pkg, about string, d policy.Decision, err error, fate
 		return &mail.Failure{Code: 451, Enhanced: mail.Enhanced{4, 3, 0}, Scope: mail.OfUs, Reason: mail.ReasonInternal, Err: err,
 			Text: "the policy could not be asked; try again in a few minutes"}
 	}
-	if len(d.Rules) > 0 || d.Action != policy.Accept {
-		ruling := d.Ruling(pkg)
-		if d.Action != policy.Accept {
-			ruling.About = about
-		}
-		t.rulings = addRuling(t.rulings, ruling)
-	}
 	if f := d.Failure(); f != nil {
+		t.ruled(pkg, about, &d, policy.Accept, "")
 		t.in.o.Log.Info("refused by policy", "tenant", t.view.Tenant.Name, "credential", t.p.Username, "package", pkg, "rules", d.Rules,
 			"code", d.Code, "reason", d.Reason, "detail", d.Detail, "recipient", about)
 		return f
 	}
-	if err := t.reserve(pkg, d.Limits, fate); err != nil {
+	var limited fateOfOne
+	if err := t.reserve(pkg, d.Limits, &limited); err != nil {
+		t.policy.Limited(pkg)
+		if over := (*OverLimit)(nil); errors.As(mail.AsFailure(err), &over) {
+			t.ruled(pkg, about, &d, policy.Defer, over.Rule)
+		}
 		return err
 	}
+	t.ruled(pkg, about, &d, limited.action, limited.rule())
+	fate.add(limited)
 	t.take(pkg, d, fate)
 	t.warnings = addNew(t.warnings, d.Warnings)
 	t.tags = addNew(t.tags, d.Tags)
 	t.edits = addNew(t.edits, d.Edits)
 	return nil
+}
+
+// ruled notes for the timeline what a stage came to. What its limits did counts
+// if that is more than what its rules said; the rule of the limit then stands
+// first. Of recipients that a limit lets wait, other events tell.
+func (t *transaction) ruled(pkg, about string, d *policy.Decision, limited policy.Action, rule string) {
+	r := d.Ruling(pkg)
+	if limited > d.Action {
+		r.Decision = limited.String()
+		r.Rules = append([]string{rule}, slices.DeleteFunc(slices.Clone(r.Rules), func(o string) bool { return o == rule })...)
+	}
+	if d.Action != policy.Accept || limited >= policy.Defer {
+		r.About = about
+	} else if len(r.Rules) == 0 {
+		return
+	}
+	t.rulings = addRuling(t.rulings, r)
 }
 
 // addNew appends what is not there yet: a rule that says the same of each
@@ -210,7 +229,8 @@ const maxRulings = 50
 // the second recipient on.
 func addRuling(rulings []mail.Ruling, r mail.Ruling) []mail.Ruling {
 	same := func(o mail.Ruling) bool {
-		return o.Package == r.Package && o.Decision == r.Decision && o.Detail == r.Detail && o.About == r.About && slices.Equal(o.Rules, r.Rules)
+		return o.Package == r.Package && o.Decision == r.Decision && o.Detail == r.Detail && o.About == r.About && slices.Equal(o.Rules, r.Rules) &&
+			slices.Equal(o.Tags, r.Tags) && slices.Equal(o.Warnings, r.Warnings) && slices.Equal(o.Rewrites, r.Rewrites)
 	}
 	if len(rulings) >= maxRulings || slices.ContainsFunc(rulings, same) {
 		return rulings

@@ -324,13 +324,21 @@ func TestTenantLimits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if l := w.Intake.TenantLimits(v.Tenant.ID, "acme", time.Now()); len(l) != 0 {
+	limits := func() []relay.TenantLimit {
+		t.Helper()
+		l, err := w.Intake.TenantLimits(t.Context(), v, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	if l := limits(); len(l) != 2 || l[0].Binding || l[0].Used() != 0 || !l[0].Last.IsZero() {
 		t.Errorf("before anything was sent: %+v", l)
 	}
 	for range 4 {
 		_, _ = w.Send(app, "app@acme.example", body, "a@there.example")
 	}
-	l := w.Intake.TenantLimits(v.Tenant.ID, "acme", time.Now())
+	l := limits()
 	if len(l) != 2 || !l[0].Binding || l[1].Binding || !l[0].Shared || l[1].Shared {
 		t.Fatalf("%+v", l)
 	}

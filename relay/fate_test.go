@@ -18,10 +18,10 @@ func TestFateIsRemembered(t *testing.T) {
 		want mail.Recipient
 	}{
 		{"nothing", func(*fateOfOne) {}, mail.Recipient{State: mail.Queued, Next: now}},
-		{"paced", func(f *fateOfOne) { f.pace(then) }, mail.Recipient{State: mail.Queued, Next: then, NotBefore: then}},
-		{"paced to before the message", func(f *fateOfOne) { f.pace(now.Add(-time.Second)) }, mail.Recipient{State: mail.Queued, Next: now}},
-		{"held", func(f *fateOfOne) { f.hold("new", time.Time{}) }, mail.Recipient{State: mail.Held, Reason: "new", HeldBy: mail.HeldByPolicy}},
-		{"held and paced", func(f *fateOfOne) { f.hold("new", now); f.pace(then) },
+		{"paced", func(f *fateOfOne) { f.pace(then, cause{}) }, mail.Recipient{State: mail.Queued, Next: then, NotBefore: then}},
+		{"paced to before the message", func(f *fateOfOne) { f.pace(now.Add(-time.Second), cause{}) }, mail.Recipient{State: mail.Queued, Next: now}},
+		{"held", func(f *fateOfOne) { f.hold(held{cause: cause{why: "new"}}) }, mail.Recipient{State: mail.Held, Reason: "new", HeldBy: mail.HeldByPolicy}},
+		{"held and paced", func(f *fateOfOne) { f.hold(held{cause: cause{why: "new"}, until: now}); f.pace(then, cause{}) },
 			mail.Recipient{State: mail.Held, Reason: "new", HeldBy: mail.HeldByPolicy, Next: then, NotBefore: then}},
 	} {
 		var f fateOfOne

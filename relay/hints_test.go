@@ -74,9 +74,9 @@ func FuzzHints(f *testing.F) {
 func TestFateOrder(t *testing.T) {
 	day := func(n int) time.Time { return time.Date(2030, 1, n, 0, 0, 0, 0, time.UTC) }
 	words := []func(*fateOfOne){
-		func(f *fateOfOne) { f.hold("short", day(2)) },
-		func(f *fateOfOne) { f.hold("long", day(3)) },
-		func(f *fateOfOne) { f.pace(day(4)) },
+		func(f *fateOfOne) { f.hold(held{cause: cause{why: "short"}, until: day(2)}) },
+		func(f *fateOfOne) { f.hold(held{cause: cause{why: "long"}, until: day(3)}) },
+		func(f *fateOfOne) { f.pace(day(4), cause{}) },
 		func(f *fateOfOne) { f.add(fateOfOne{}) },
 	}
 	perms := [][]int{{0, 1, 2, 3}, {1, 0, 3, 2}, {2, 1, 0, 3}, {3, 2, 1, 0}, {1, 3, 0, 2}}

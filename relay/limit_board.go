@@ -40,7 +40,7 @@ type sighting struct {
 // boardCounts are what a limit did to a tenant's messages since it was first
 // seen.
 type boardCounts struct {
-	Last        time.Time `json:"last" doc:"When it last counted something, or refused it."`
+	Last        time.Time `json:"last,omitzero" doc:"When it last counted something, or refused it."`
 	LastRefused time.Time `json:"last_refused,omitzero"`
 	Refused     int64     `json:"refused" doc:"How often it refused, since the limit was first seen here."`
 	Paced       int64     `json:"paced" doc:"How often it delayed."`
@@ -104,32 +104,13 @@ func (of *boardOf) find(k limit.Key, l policy.Limit) *sighting {
 	return &of.seen[oldest]
 }
 
-// TenantLimit is one limit that a tenant met of late, as it stands now.
-type TenantLimit struct {
-	LimitStanding
-	boardCounts
-	Binding bool // no other one is as pressing
-}
-
-// TenantLimits are the limits that a tenant met of late, the most pressing
-// first. They are what this process saw since it started.
-func (in *Intake) TenantLimits(t mail.TenantID, name string, now time.Time) []TenantLimit {
-	of, ok := in.board.tenants.Peek(t)
+// of is what the board knows of a tenant.
+func (b *board) of(t mail.TenantID) []sighting {
+	of, ok := b.tenants.Peek(t)
 	if !ok {
 		return nil
 	}
 	of.mu.Lock()
-	seen := slices.Clone(of.seen)
-	of.mu.Unlock()
-	var out []TenantLimit
-	for _, s := range seen {
-		k := keyed{s.limit, s.key}
-		v := in.Limits.Would(now, k.ask(1))
-		out = append(out, TenantLimit{boardCounts: s.n, LimitStanding: LimitStanding{Limit: s.limit, Remaining: v.Remaining, ResetAt: v.ResetAt, Wait: v.Wait, Shared: shared(s.limit.Key, t, name)}})
-	}
-	slices.SortStableFunc(out, func(a, b TenantLimit) int { return a.compare(&b.LimitStanding) })
-	if len(out) > 0 && out[0].Used() > 0 {
-		out[0].Binding = true
-	}
-	return out
+	defer of.mu.Unlock()
+	return slices.Clone(of.seen)
 }

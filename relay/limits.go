@@ -38,10 +38,11 @@ func (t *transaction) reserved(v limit.Verdict, now time.Time, fate *fateOfOne) 
 	until := now.Add(v.Wait)
 	switch v.Over {
 	case limit.OverPace:
-		fate.pace(until)
+		s := t.standing(b, v.Binding)
+		fate.pace(until, cause{s.Rule, "over " + s.words()})
 	case limit.OverHold:
 		s := t.standing(b, v.Binding)
-		fate.holdBy([]string{s.Rule}, "over "+s.words(), until)
+		fate.hold(held{cause: cause{s.Rule, "over " + s.words()}, until: until, byLimit: true})
 	}
 	return nil
 }

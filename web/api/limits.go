@@ -18,7 +18,7 @@ import (
 	"behalf/web"
 )
 
-// MetLimit is one limit that a tenant met of late, as it stands now.
+// MetLimit is one limit of a tenant, as it stands now.
 type MetLimit struct {
 	Rule    string       `json:"rule" doc:"The rule that says so, as file:rule."`
 	Key     []string     `json:"key" doc:"Who or what is counted."`
@@ -36,22 +36,22 @@ type MetLimit struct {
 	Shared    bool      `json:"shared,omitempty" doc:"The key does not name the tenant: others count in it too."`
 	Binding   bool      `json:"binding,omitempty" doc:"The most pressing of all."`
 
-	Last        time.Time `json:"last" doc:"When it last counted something, or refused it."`
+	Last        time.Time `json:"last,omitzero" doc:"When it last counted something, or refused it; absent if it did not since the server started."`
 	LastRefused time.Time `json:"last_refused,omitzero"`
-	Refused     int64     `json:"refused" doc:"How often it refused, as far as is remembered."`
+	Refused     int64     `json:"refused" doc:"How often it refused since the server started, as far as is remembered."`
 	Paced       int64     `json:"paced" doc:"How often it delayed."`
 	Held        int64     `json:"held" doc:"How often it held."`
 }
 
 // TenantLimits are the limits of a tenant, at the door and at delivery.
 type TenantLimits struct {
-	Items    []MetLimit `json:"items" doc:"Limits of rules that the tenant met of late, the most pressing first. They are remembered since the last start."`
+	Items    []MetLimit `json:"items" doc:"Limits of rules that hold for the tenant, and others that it met since the last start, the most pressing first."`
 	Delivery []Queue    `json:"delivery" doc:"Its queues, with what binds each at delivery."`
 }
 
 // limits registers what limits a tenant.
 func (a *API) limits(h huma.API) {
-	huma.Register(h, huma.Operation{OperationID: "tenant-limits", Method: http.MethodGet, Path: "/v1/tenants/{name}/limits", Tags: []string{"tenants"}, Summary: "The limits that a tenant met of late, and which one binds"},
+	huma.Register(h, huma.Operation{OperationID: "tenant-limits", Method: http.MethodGet, Path: "/v1/tenants/{name}/limits", Tags: []string{"tenants"}, Summary: "The limits that hold for a tenant, and which one binds"},
 		func(ctx context.Context, in *struct {
 			Name string `path:"name"`
 		}) (*struct{ Body TenantLimits }, error) {
@@ -60,7 +60,15 @@ func (a *API) limits(h huma.API) {
 				return nil, a.problem(err)
 			}
 			out := TenantLimits{Items: []MetLimit{}}
-			for _, l := range a.Intake.TenantLimits(id, in.Name, time.Now()) {
+			v, err := a.Directory.View(ctx, id)
+			if err != nil {
+				return nil, a.problem(err)
+			}
+			list, err := a.Intake.TenantLimits(ctx, v, time.Now())
+			if err != nil {
+				return nil, a.problem(err)
+			}
+			for _, l := range list {
 				out.Items = append(out.Items, limitView(&l, web.CallerOf(ctx).Admin))
 			}
 			if out.Delivery, err = a.queues(ctx, in.Name); err != nil {
