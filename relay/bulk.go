@@ -46,10 +46,11 @@ func (t *transaction) bulk(ctx context.Context, in *method.Input, a policy.Authe
 
 // bulkTenant is the tenant that mail is counted for: 0, which is all of them
 // together, as receivers see but the domain; but this one where the domain is one
-// that many send from, the platform's own or a free mailbox's. Else one tenant
-// could use up what is there for its neighbours.
+// that many send from, the platform's own or a free mailbox's, and where the
+// tenant has not proved that it may send as From. Else one tenant could use up
+// what is there for its neighbours, be it with mail that is refused in the end.
 func (t *transaction) bulkTenant(in *method.Input, a policy.Authentication) mail.TenantID {
-	if a.Method == mail.MethodName || dnscheck.Freemail(in.From.Domain) {
+	if !in.IdentityOK || a.Method == mail.MethodName || dnscheck.Freemail(in.From.Domain) {
 		return t.view.Tenant.ID
 	}
 	return 0

@@ -232,3 +232,41 @@ func TestBulkAtOnce(t *testing.T) {
 		t.Errorf("%d were sent, want 3", sent)
 	}
 }
+
+// TestBulkOfOthers: who has not proved that it may send as a domain counts
+// apart, whether its mail is refused in the end or goes through a connection of
+// its own: it cannot use up what is there for those who have.
+func TestBulkOfOthers(t *testing.T) {
+	const secret = "bhf_sub-secret-0123456789-0123456789-0123456789xx"
+	const refuse = `deny contains {"rule": "no", "reason": sprintf("%d there", [input.bulk[0].recipients])} if input.identity.methods == []` + "\n"
+	for name, c := range map[string]struct{ fields, with string }{
+		"refused": {`"methods":["domain"]`, ""},
+		"through a connection": {`"methods":["connection"],"route":[{"connection":"office"}]`,
+			strings.NewReplacer(`"tenant":"acme"`, `"tenant":"sub"`, "acme.example", "b.shared.example").Replace(office) + "}"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := acme(t, relaytest.Options{Rules: map[string]string{"f.rego": "package behalf.submission.message\n" + factsRule + refuse}}, "")
+			w.Apply(`{"kind":"domain","tenant":"acme","name":"b.shared.example","return_path":"bounce"}`,
+				`{"kind":"tenant","name":"sub",`+c.fields+`}`, `{"kind":"credential","tenant":"sub","name":"app","secret":"`+secret+`"}`)
+			if c.with != "" {
+				w.Apply(c.with)
+			}
+			w.Publish("acme", "b.shared.example")
+			app, sub := w.App(), w.Login("sub/app", secret)
+			e := mail.Envelope{From: relaytest.Address(t, "app@acme.example")}
+			text := strings.Replace(body, "support@acme.example", "a@b.shared.example", 1)
+			for i := range int64(3) {
+				if b := facts(w, app, e, text, "a@gmail.com").B; b[0].Recipients != i+1 {
+					t.Errorf("the owner's message %d: %+v", i+1, b)
+				}
+				if c.with != "" {
+					if b := facts(w, sub, e, text, "a@gmail.com").B; b[0].Recipients != i+1 {
+						t.Errorf("the other's message %d: %+v", i+1, b)
+					}
+				} else if _, err := w.SendEnvelope(sub, e, text, "a@gmail.com"); !strings.Contains(wantFailure(t, err, "550 5.7.1").Text, "1 there") {
+					t.Errorf("the other's message %d: %v", i+1, err)
+				}
+			}
+		})
+	}
+}
