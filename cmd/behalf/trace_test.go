@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -50,4 +52,43 @@ func TestTraceOfTrouble(t *testing.T) {
 		t.Fatal(err)
 	}
 	golden(t, "trace-trouble.txt", out.String())
+}
+
+// The trace shows the thresholds of limits that a message was the first to reach;
+// of a limit that is shared with others, a tenant is shown that it reached it.
+func TestTraceOfLimits(t *testing.T) {
+	event := func(kind mail.EventType, l mail.LimitEvent) mail.Event {
+		l.Rule, l.Count, l.Allowed = "limits.rego:daily", "recipients", 200
+		e, ok := mail.Event{At: time.Date(2026, 1, 5, 10, 0, 0, 0, time.UTC), Type: kind, Limit: &l}.ToTenant()
+		if !ok {
+			t.Errorf("%s is not shown", kind)
+		}
+		return e
+	}
+	raw, err := json.Marshal(api.Message{Events: []mail.Event{
+		event(mail.EventLimitWarning, mail.LimitEvent{Used: 151, Percent: 75}),
+		event(mail.EventLimitReached, mail.LimitEvent{Used: 200, Percent: 100}),
+		event(mail.EventLimitReached, mail.LimitEvent{Used: 200, Percent: 100, Shared: true}),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := writeTrace(&out, raw); err != nil {
+		t.Fatal(err)
+	}
+	var told []string
+	for line := range strings.Lines(out.String()) {
+		if _, text, ok := strings.Cut(line, "  limit      "); ok {
+			told = append(told, strings.TrimSpace(text))
+		}
+	}
+	want := []string{
+		"limits.rego:daily: 151 of 200 recipients used, first to pass 75 %",
+		"limits.rego:daily: 200 of 200 recipients used, first to pass 100 %",
+		"limits.rego:daily: reached; it is shared with others",
+	}
+	if !slices.Equal(told, want) {
+		t.Errorf("told %q in\n%s", told, out.String())
+	}
 }
