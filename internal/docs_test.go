@@ -304,7 +304,7 @@ func TestRecipes(t *testing.T) {
 				t.Error(p)
 			}
 			var out bytes.Buffer
-			report, ok, err := policy.Test(t.Context(), dir, policies.FS, &out)
+			report, ok, err := policy.Test(t.Context(), dir, policies.FS, nil, &out)
 			if err != nil || !ok || report.Passed == 0 || report.Coverage < 100 {
 				t.Errorf("%v, %d passed, coverage %.1f\n%s", err, report.Passed, report.Coverage, out.String())
 			}

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"behalf/mail"
 )
 
 // Check reads the policy folder at path (empty: the defaults) and says all that
@@ -47,6 +49,10 @@ func checkModule(m *ast.Module) Problems {
 			problems = append(problems, at(r.Location, "%s is a result: write it as  %s contains {\"rule\": …} if …", name, name))
 		case isResult(pkg, name) && key != nil:
 			problems = append(problems, checkLiteral(name, key, r.Location)...)
+		case isResult(pkg, name) && ast.IsConstant(r.Head.Key.Value):
+			problems = append(problems, at(r.Location, "%s: a result must be an object, this is %s", name, ast.ValueName(r.Head.Key.Value)))
+		case !isResult(pkg, name) && !inbound(pkg) && isResult(PackageMessage, name):
+			problems = append(problems, at(r.Location, "%s acts at the message stage only: write it in package %s", name, PackageMessage))
 		case multi && key != nil && key["rule"] != nil:
 			problems = append(problems, at(r.Location, "no result is called %s; the results are %s", name, strings.Join(resultNames(pkg), ", ")))
 		}
@@ -104,11 +110,13 @@ func checkLiteral(result string, object map[string]*ast.Term, loc *ast.Location)
 	if len(problems) > 0 {
 		return problems
 	}
-	// With constants only, it can be read as at run time.
+	// Constants can be read as at run time, with samples for what is computed.
 	obj := ast.NewObject()
 	for name, t := range object {
 		if !ast.IsConstant(t.Value) {
-			return nil
+			if t = sampleOf(result, name, object); t == nil {
+				continue
+			}
 		}
 		obj.Insert(ast.StringTerm(name), t)
 	}
@@ -117,6 +125,42 @@ func checkLiteral(result string, object map[string]*ast.Term, loc *ast.Location)
 		add("%v", err)
 	}
 	return problems
+}
+
+// sampleOf is a value that a computed field of a result may have; nil for one
+// that may be left out. What a rewrite may have depends on what it does.
+func sampleOf(result, field string, object map[string]*ast.Term) *ast.Term {
+	text := func(s string) *ast.Term { return ast.StringTerm(s) }
+	switch field {
+	case "rule", "reason":
+		return text("…")
+	case "key":
+		return ast.ArrayTerm(text("…"))
+	case "count":
+		return text(string(CountMessages))
+	case "per":
+		return text("1h")
+	case "rate", "points", "until":
+		return ast.InternedTerm(1)
+	case "use":
+		if result == "method" {
+			return text(string(mail.MethodDomain))
+		}
+		return text(string(mail.UpstreamMX))
+	case "op":
+		switch {
+		case object["name"] == nil:
+			return text("subject_prefix")
+		case object["value"] == nil:
+			return text("remove_header")
+		}
+		return text("add_header")
+	case "name":
+		return text("Sample")
+	case "value":
+		return text("…")
+	}
+	return nil
 }
 
 // ruleFiles finds the file of each rule whose name is written out.

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -59,6 +60,26 @@ defer contains {"rule": "takeover", "code": 450, "enhanced": "4.7.1", "reason": 
 		{"missing rule name", folder(sender + `deny contains {"reason": "b"}`), `2: deny lacks the field "rule"`},
 		{"code that does not fit", folder(sender + `deny contains {"rule": "a", "reason": "b", "code": 450}`), "2: deny \"a\": code must be 5xx"},
 		{"change of From", folder(sender + `rewrite contains {"rule": "a", "op": "add_header", "name": "From", "value": "x@y"}`), "2: rewrite \"a\": name From may not be changed"},
+		{"code that does not fit beside what is computed", folder(sender + `deny contains {"rule": "a", "reason": input.stream, "code": 450}`), "2: deny \"a\": code must be 5xx"},
+		{"count that is none beside what is computed", folder(sender + `limit contains {"rule": "a", "key": ["t", input.tenant.id], "count": "mails", "rate": 5, "per": "1h"}`), "2: limit \"a\": count must be messages"},
+		{"all but one constant computed", folder(sender + `rewrite contains {"rule": "a", "op": op, "name": input.stream, "value": "x"} if op := concat("_", ["add", "header"])`), ""},
+		{"result that is a text", folder(sender + `deny contains "x" if input.envelope.size > 5`), "2: deny: a result must be an object, this is string"},
+		{"result that is computed as a text", folder(sender + "deny contains {\"rule\": \"a\", \"reason\": \"b\"}\ndeny contains why if why := sprintf(\"no %s\", [input.stream])"), "3: deny: a result must be an object, this is string"},
+		{"result that is computed", folder(sender + `deny contains r if r := {"rule": "a", "reason": input.stream}`), ""},
+		{"result that is in the data", folder(sender+`deny contains r if some r in data.denied`, "data.yaml", "denied: []"), ""},
+		{"route of the sender stage", folder(sender + `route contains {"rule": "a", "use": "mx"}`), "2: route acts at the message stage only"},
+		{"method of the recipient stage", folder("package behalf.submission.recipient\n" + `method contains m if some m in [{"rule": "a", "use": "name"}]`), "2: method acts at the message stage only"},
+		{"route of the message stage", folder("package behalf.submission.message\n" + `route contains {"rule": "a", "use": "mx"}`), ""},
+		{"look-up of no field", folder(sender + `tag contains {"rule": "a", "value": object.get(input.tenant, "plan", "free")}`), "2: undefined ref: input.tenant.plan"},
+		{"look-up of no field, by a path", folder(sender + `tag contains {"rule": "a", "value": lower(object.get(input, ["tenant", "plan"], "free"))}`), "2: undefined ref: input.tenant.plan"},
+		{"look-up of no field, as a condition", folder(sender + "tag contains {\"rule\": \"a\", \"value\": \"x\"} if {\n\tnot object.get(input.envelope, \"utf9\", false)\n}"), "3: undefined ref: input.envelope.utf9"},
+		{"look-up of no field, through a local", folder(sender + "tag contains {\"rule\": \"a\", \"value\": v} if {\n\tt := input.tenant\n\tv := object.get(t, \"plan\", \"free\")\n}"), "4: undefined ref"},
+		{"look-up of no field, in a helper package", folder(sender+"import data.lib\ntag contains {\"rule\": \"a\", \"value\": lib.plan}",
+			"lib.rego", "package lib\nplan := object.get(object.get(input, \"tenant\", {}), \"plan\", \"free\")\n"), "2: undefined ref: input.tenant.plan"},
+		{"look-ups of what may be there", folder(sender+`tag contains {"rule": "a", "value": sprintf("%v", [x])} if {
+	x := [object.get(input.tenant.labels, "plan", "free"), object.get(input, ["tenant", "labels", "plan"], 1), object.get(input.tenant, "suspended", {"reason": ""}).reason,
+		object.get(data.plans, "big", 0), object.get(input.usage, input.stream, 0), object.get(input.tenant.labels, input.stream, false), object.get({"a": input.stream}, "b", 1)]
+}`, "data.yaml", "plans: {}"), ""},
 		{"unknown stage", folder("package behalf.submission.sendr\nx := 1\n"), "1: no stage is called behalf.submission.sendr"},
 		{"another stage's package", folder(sender+"deny contains {\"rule\": \"a\", \"reason\": \"b\"} if data.behalf.submission.message.big",
 			"m.rego", "package behalf.submission.message\nbig if input.message.size > 1\n"), "2: behalf.submission.sender refers to behalf.submission.message"},
@@ -93,6 +114,34 @@ defer contains {"rule": "takeover", "code": 450, "enhanced": "4.7.1", "reason": 
 			}
 			t.Errorf("problems %q, want line %s with %q", got, line, part)
 		})
+	}
+}
+
+// TestProblemsAreShort: as an error, a mistake is told once and in one line; the
+// check shows the place.
+func TestProblemsAreShort(t *testing.T) {
+	for rules, want := range map[string]string{
+		`deny contains {"rule": "a", "reason": "b" if {` + "\n\tinput.stream\n}":           `p.rego:2: unexpected if keyword: expected "," or "}"`,
+		`deny contains {"rule": "a", "reason": "b"} if input.tenant.lables.plan == "free"`: "p.rego:2: undefined ref: input.tenant.lables.plan",
+	} {
+		problems := Check("", folder(sender+rules))
+		if got := problems.Error(); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+		if len(problems) != 1 || !strings.Contains(problems[0].String(), "^") {
+			t.Errorf("the place is not shown: %q", problems)
+		}
+	}
+}
+
+// TestFieldsAreNamedOnce: what a result may have is listed without repeats.
+func TestFieldsAreNamedOnce(t *testing.T) {
+	for name, s := range specs {
+		fields := slices.Clone(s.fields)
+		slices.Sort(fields)
+		if len(slices.Compact(fields)) != len(s.fields) || s.fields[0] != "rule" {
+			t.Errorf("%s has %v", name, s.fields)
+		}
 	}
 }
 

@@ -34,8 +34,14 @@ func (p Problem) String() string {
 	return fmt.Sprintf("%s:%d: %s", p.File, p.Line, p.Message)
 }
 
+// brief is the first line of a problem: the others point at the place in it.
+func (p Problem) brief() string {
+	first, _, _ := strings.Cut(p.String(), "\n")
+	return first
+}
+
 // Problems are all that is wrong with a policy set; as an error it names the
-// first few.
+// first few, each in one line.
 type Problems []Problem
 
 func (p Problems) Error() string {
@@ -46,7 +52,7 @@ func (p Problems) Error() string {
 			lines = append(lines, fmt.Sprintf("and %d more", len(p)-shown))
 			break
 		}
-		lines = append(lines, one.String())
+		lines = append(lines, one.brief())
 	}
 	return strings.Join(lines, "; ")
 }
@@ -182,7 +188,10 @@ func problemsOf(file string, err error) Problems {
 		return Problems{{File: file, Message: err.Error()}}
 	}
 	problems := make(Problems, 0, len(list))
-	for _, e := range list {
+	for i, e := range list {
+		if i > 0 && e.Code == ast.ParseErr && list[i-1].Code == ast.ParseErr && sameLine(e, list[i-1]) {
+			continue // the parser's second guess at the same mistake
+		}
 		p := Problem{File: file, Message: e.Message}
 		if e.Location != nil && e.Location.File != "" {
 			p.File, p.Line = e.Location.File, e.Location.Row
@@ -197,6 +206,10 @@ func problemsOf(file string, err error) Problems {
 		problems = append(problems, p)
 	}
 	return problems
+}
+
+func sameLine(a, b *ast.Error) bool {
+	return a.Location != nil && b.Location != nil && a.Location.File == b.Location.File && a.Location.Row == b.Location.Row
 }
 
 // compileStage compiles the stage's package and the helper packages it reaches,
@@ -218,7 +231,8 @@ func (s *set) compileStage(i int, data map[string]any) (*program, map[string]boo
 	if len(problems) > 0 {
 		return nil, used, problems
 	}
-	problems = checkData(compiler, data)
+	problems = append(checkData(compiler, data), checkResultTypes(compiler, modules, name)...)
+	problems = append(problems, s.checkGets(modules, schemas)...)
 	p := &program{stage: i, compiler: compiler, results: resultsIn(modules, name), fields: fieldsIn(compiler)}
 	if len(problems) > 0 || len(p.results) == 0 {
 		return nil, used, problems

@@ -17,10 +17,14 @@ import (
 type spec struct{ fields, required []string }
 
 // resultNames are the results that a stage's package may give. What arrives is
-// scored, and goes no way that could be chosen or paced.
+// scored, and goes no way that could be chosen or paced. The way of a submission
+// and how it is sent are chosen once, when the message is there.
 func resultNames(pkg string) []string {
-	if inbound(pkg) {
+	switch {
+	case inbound(pkg):
 		return []string{"deny", "defer", "discard", "hold", "limit", "rewrite", "score", "tag", "warn"}
+	case pkg != PackageMessage:
+		return []string{"deny", "defer", "discard", "hold", "limit", "pace", "rewrite", "tag", "warn"}
 	}
 	return []string{"deny", "defer", "discard", "hold", "limit", "method", "pace", "rewrite", "route", "tag", "warn"}
 }
@@ -39,9 +43,14 @@ var specs = func() map[string]spec {
 func resultSpec(name string) spec { return specs[name] }
 
 func specOf(name string) spec {
-	common := []string{"rule", "reason", "detail"}
 	with := func(required []string, optional ...string) spec {
-		return spec{slices.Concat(common, required, optional), required}
+		fields := slices.Concat([]string{"rule"}, required, optional)
+		for _, common := range []string{"reason", "detail"} {
+			if !slices.Contains(fields, common) {
+				fields = append(fields, common)
+			}
+		}
+		return spec{fields, required}
 	}
 	switch name {
 	case "deny", "defer":

@@ -32,11 +32,11 @@ func open(t testing.TB, fs fstest.MapFS, o Options) *Engine {
 	return e
 }
 
-// ask asks the sender stage of a set with these rules.
+// ask asks the message stage of a set with these rules.
 func ask(t testing.TB, rules string) (Decision, error) {
 	t.Helper()
-	e := open(t, folder(sender+rules), Options{})
-	return e.Sender(t.Context(), &SenderInput{Stream: "transactional", Envelope: Envelope{From: "a@b.example", Size: 7}})
+	e := open(t, folder("package "+PackageMessage+"\n"+rules), Options{})
+	return e.Message(t.Context(), &MessageInput{SenderInput: SenderInput{Stream: "transactional", Envelope: Envelope{From: "a@b.example", Size: 7}}})
 }
 
 // TestPrecedence: deny beats defer beats discard beats hold beats pace beats accept.
@@ -137,7 +137,7 @@ func TestNeverAccept(t *testing.T) {
 		"conflict":                    "a := 1 if input.stream == \"transactional\"\na := 2 if input.envelope.size == 7\ndeny contains {\"rule\": \"r\", \"reason\": \"x\"} if a == 3",
 		"builtin error":               `deny contains {"rule": "r", "reason": "x"} if to_number(input.stream) > 5`,
 		"division by zero":            dynamic + `deny contains {"rule": "r", "reason": "x"} if 1 / (x - 7) > 5`,
-		"not an object":               `deny contains input.stream`,
+		"not an object":               "deny contains json.unmarshal(sprintf(\"%q\", [input.stream]))",
 		"unknown field":               dynamic + `deny contains object.union({"rule": "r", "reason": "x"}, {sprintf("f%d", [x]): 1})`,
 		"no rule":                     dynamic + `deny contains object.union({"reason": "x"}, {"code": 543 + x})`,
 		"code of the other class":     dynamic + `deny contains {"rule": "r", "reason": "x", "code": 443 + x}`,
@@ -221,7 +221,7 @@ func TestTurns(t *testing.T) {
 }
 
 func TestInputIsBounded(t *testing.T) {
-	e := open(t, folder(sender), Options{MaxInput: 10})
+	e := open(t, folder("package behalf.submission.message\ndeny contains {\"rule\": \"r\", \"reason\": \"x\"} if \"bad.example\" in input.message.url_hosts"), Options{MaxInput: 10})
 	in := &MessageInput{Message: Message{URLHosts: make([]string, 11)}}
 	if _, err := e.Message(t.Context(), in); err == nil {
 		t.Error("11 hosts were taken")
@@ -241,6 +241,8 @@ func TestMetrics(t *testing.T) {
 	} {
 		e.Sender(t.Context(), in)
 	}
+	e.Pin().Limited(PackageSender)
+	e.Active().Limited(PackageSender) // aside counts nowhere
 	families, err := r.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -261,7 +263,7 @@ func TestMetrics(t *testing.T) {
 			}
 		}
 	}
-	for decision, want := range map[string]float64{"accept": 1, "deny": 1, "error": 1, "hold": 0} {
+	for decision, want := range map[string]float64{"accept": 1, "deny": 1, "error": 1, "hold": 0, "limit": 1} {
 		if got[decision] != want {
 			t.Errorf("decision %s counted %v times, want %v", decision, got[decision], want)
 		}
@@ -427,7 +429,7 @@ func TestRunTests(t *testing.T) {
 	fs := folder(sender+"deny contains {\"rule\": \"r\", \"reason\": \"x\"} if input.stream == \"a\"\nunused if input.stream == \"never\"\n",
 		"p_test.rego", "package p_test\nimport data.behalf.submission.sender\ntest_fires if count(sender.deny) == 1 with input.stream as \"a\"\ntest_fails if count(sender.deny) == 1 with input.stream as \"b\"\n")
 	var out bytes.Buffer
-	report, ok, err := Test(t.Context(), "", fs, &out)
+	report, ok, err := Test(t.Context(), "", fs, nil, &out)
 	if err != nil || ok || report.Passed != 1 || report.Failed != 1 {
 		t.Fatalf("%+v, %v, %v", report, ok, err)
 	}

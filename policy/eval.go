@@ -50,7 +50,8 @@ func (e *Engine) warnUnplanned(s *set) {
 }
 
 // evaluate runs one stage's query on OPA's evaluator and reads the answer.
-// Nothing but a clean answer gives a nil error. The tracer may be nil.
+// Nothing but a clean answer gives a nil error. With a tracer it looks at every
+// rule, and the answer counts for nothing.
 func (p *program) evaluate(ctx context.Context, s *set, deadline time.Duration, in *ast.Term, tracer topdown.QueryTracer) (d Decision, err error) {
 	pkg := stages()[p.stage].name
 	defer func() {
@@ -72,8 +73,8 @@ func (p *program) evaluate(ctx context.Context, s *set, deadline time.Duration, 
 	q := topdown.NewQuery(p.query).WithCompiler(p.compiler).WithStore(s.store).WithTransaction(txn).
 		WithCancel(cancel).WithInput(in).WithStrictBuiltinErrors(true).
 		WithMetrics(opametrics.NoOp()).WithBaseCache(s.documents)
-	if tracer != nil {
-		q = q.WithQueryTracer(tracer)
+	if tracer != nil { // an index would pass rules over unseen, an error end it
+		q = q.WithQueryTracer(tracer).WithIndexing(false).WithStrictBuiltinErrors(false)
 	}
 	var answer *ast.Term
 	err = q.Iter(ctx, func(r topdown.QueryResult) error {

@@ -28,7 +28,7 @@ type RuleTrace struct {
 	File  string `json:"file"`
 	Line  int    `json:"line"`
 	Name  string `json:"name"`
-	Asked bool   `json:"asked"` // it was looked at; else nothing needed it or its first conditions excluded it
+	Asked bool   `json:"asked"` // it was looked at; else nothing needed it
 	Fired bool   `json:"fired"` // its conditions held
 	// Failed is the first line at which its conditions did not hold; 0 when
 	// unknown.
@@ -58,10 +58,17 @@ func readInput(pkg string, document []byte) (string, input, error) {
 	if i < 0 {
 		return "", nil, fmt.Errorf("no stage is called %q; the stages are %s", pkg, strings.Join(Packages(), ", "))
 	}
-	in := stages()[i].input()
 	d := json.NewDecoder(bytes.NewReader(document))
-	d.DisallowUnknownFields()
-	if err := d.Decode(in); err != nil {
+	d.UseNumber()
+	var whole any
+	if err := d.Decode(&whole); err != nil {
+		return "", nil, fmt.Errorf("input of %s: %w", pkg, err)
+	}
+	if err := checkInput(whole, typeSchema(i), ""); err != nil {
+		return "", nil, fmt.Errorf("input of %s: %w", pkg, err)
+	}
+	in := stages()[i].input()
+	if err := json.Unmarshal(document, in); err != nil {
 		return "", nil, fmt.Errorf("input of %s: %w", pkg, err)
 	}
 	return pkg, in, nil
@@ -137,12 +144,21 @@ func (s *set) explain(ctx context.Context, pkg string, in input) (*Explanation, 
 			t.rule(r)
 		}
 	}
-	d, err := p.evaluate(ctx, s, 10*time.Second, in.term(allFields), t)
+	// The decision is that of the relay, which may pass over a rule with a fault
+	// in it when another of its conditions excludes it; the trace looks at all.
+	d, err := p.evaluate(ctx, s, explainWithin, in.term(p.fields), nil)
 	if err != nil {
+		return nil, err
+	}
+	if _, err := p.evaluate(ctx, s, explainWithin, in.term(p.fields), t); err != nil && ctx.Err() != nil {
 		return nil, err
 	}
 	return &Explanation{Package: pkg, Decision: d, Rules: t.list()}, nil
 }
+
+// explainWithin bounds each evaluation of an explanation, which no client waits
+// for.
+const explainWithin = 10 * time.Second
 
 type place struct {
 	file string

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -35,6 +36,8 @@ type TestResult struct {
 	Error   string        `json:"error,omitempty"`
 	Output  string        `json:"output,omitempty"` // of print()
 	Elapsed time.Duration `json:"elapsed"`
+	// Rules is what each rule that a failed test asked did, its own lines included.
+	Rules []RuleTrace `json:"rules,omitempty"`
 }
 
 // FileCoverage is how much of a file the tests ran.
@@ -45,9 +48,11 @@ type FileCoverage struct {
 }
 
 // Test runs the tests (rules named test_…) of the policy folder at path (empty:
-// the defaults) with OPA's test runner and writes a line for each to w. The
-// folder must pass [Check] first. It is ok when no test failed and there was one.
-func Test(ctx context.Context, path string, defaults fs.FS, w io.Writer) (report TestReport, ok bool, err error) {
+// the defaults) with OPA's test runner and writes a line for each to w, of a test
+// that failed also what its rules did. A pattern that is not nil chooses tests by
+// package and name. The folder must pass [Check] first. It is ok when no test
+// failed and there was one.
+func Test(ctx context.Context, path string, defaults fs.FS, pattern *regexp.Regexp, w io.Writer) (report TestReport, ok bool, err error) {
 	dir, _, err := openFolder(path, defaults)
 	if err != nil {
 		return report, false, err
@@ -59,13 +64,13 @@ func Test(ctx context.Context, path string, defaults fs.FS, w io.Writer) (report
 	if _, problems := compile(src); len(problems) > 0 {
 		return report, false, problems
 	}
-	if report, err = runTests(ctx, src); err != nil {
+	if report, err = runTests(ctx, src, pattern); err != nil {
 		return report, false, err
 	}
-	return report, report.Failed == 0 && report.Passed > 0, report.write(w)
+	return report, report.Failed == 0 && report.Passed > 0, report.write(w, pattern == nil)
 }
 
-func runTests(ctx context.Context, src *source) (TestReport, error) {
+func runTests(ctx context.Context, src *source, pattern *regexp.Regexp) (TestReport, error) {
 	modules, _ := parse(src.rego)
 	tests, problems := parse(src.tests)
 	if len(problems) > 0 {
@@ -86,14 +91,28 @@ func runTests(ctx context.Context, src *source) (TestReport, error) {
 	defer store.Abort(ctx, txn)
 	coverage := cover.New()
 	compiler := ast.NewCompiler().WithCapabilities(capabilities()).WithEnablePrintStatements(true)
-	results, err := tester.NewRunner().SetCompiler(compiler).SetStore(store).SetModules(all).RaiseBuiltinErrors(true).
-		CapturePrintOutput(true).SetCoverageQueryTracer(coverage).SetTimeout(10*time.Second).RunTests(ctx, txn)
+	runner := tester.NewRunner().SetCompiler(compiler).SetStore(store).SetModules(all).RaiseBuiltinErrors(true).
+		CapturePrintOutput(true).SetCoverageQueryTracer(coverage).SetTimeout(10 * time.Second)
+	if pattern != nil {
+		runner = runner.Filter(pattern.String())
+	}
+	results, err := runner.RunTests(ctx, txn)
 	if err != nil {
 		return TestReport{}, problemsOf("", err)
 	}
 	var report TestReport
+	var failed []string
 	for r := range results {
 		report.add(r)
+		if !r.Pass() && !r.Skip {
+			failed = append(failed, r.Package+"."+r.Name)
+		}
+	}
+	why := rerun{compiler: compiler, store: store, txn: txn, modules: all}
+	for _, name := range failed {
+		if err := why.explain(ctx, &report, name); err != nil {
+			return TestReport{}, err
+		}
 	}
 	slices.SortFunc(report.Results, func(a, b TestResult) int {
 		if c := strings.Compare(a.File, b.File); c != 0 {
@@ -135,27 +154,22 @@ func (t *TestReport) cover(c cover.Report, files []string) {
 		for _, r := range f.NotCovered {
 			one.Uncovered = append(one.Uncovered, r.Start.Row)
 		}
+		slices.Sort(one.Uncovered)
+		one.Uncovered = slices.Compact(one.Uncovered) // several conditions may stand in a line
 		t.Files = append(t.Files, one)
 	}
 }
 
-func (t *TestReport) write(w io.Writer) error {
+// write shows the report, with or without what the tests reach.
+func (t *TestReport) write(w io.Writer, coverage bool) error {
 	var b strings.Builder
 	for _, r := range t.Results {
-		verdict := "PASS"
-		switch {
-		case r.Skip:
-			verdict = "SKIP"
-		case !r.Pass:
-			verdict = "FAIL"
-		}
-		fmt.Fprintf(&b, "%s  %s  %s:%d\n", verdict, r.Name, r.File, r.Line)
-		if r.Error != "" {
-			fmt.Fprintf(&b, "      %s\n", r.Error)
-		}
-		if r.Output != "" && !r.Pass {
-			fmt.Fprintf(&b, "      %s\n", strings.ReplaceAll(strings.TrimSpace(r.Output), "\n", "\n      "))
-		}
+		r.write(&b)
+	}
+	if !coverage {
+		fmt.Fprintf(&b, "%d passed, %d failed, %d skipped\n", t.Passed, t.Failed, t.Skipped)
+		_, err := io.WriteString(w, b.String())
+		return err
 	}
 	for _, f := range t.Files {
 		fmt.Fprintf(&b, "%5.1f%%  %s", f.Coverage, f.File)
@@ -167,4 +181,24 @@ func (t *TestReport) write(w io.Writer) error {
 	fmt.Fprintf(&b, "%d passed, %d failed, %d skipped; %.1f%% of the rules covered\n", t.Passed, t.Failed, t.Skipped, t.Coverage)
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+func (r *TestResult) write(b *strings.Builder) {
+	verdict := "PASS"
+	switch {
+	case r.Skip:
+		verdict = "SKIP"
+	case !r.Pass:
+		verdict = "FAIL"
+	}
+	fmt.Fprintf(b, "%s  %s  %s:%d\n", verdict, r.Name, r.File, r.Line)
+	if r.Error != "" {
+		fmt.Fprintf(b, "      %s\n", r.Error)
+	}
+	for _, rule := range r.Rules {
+		fmt.Fprintf(b, "      %s\n", rule)
+	}
+	if r.Output != "" && !r.Pass {
+		fmt.Fprintf(b, "      %s\n", strings.ReplaceAll(strings.TrimSpace(r.Output), "\n", "\n      "))
+	}
 }

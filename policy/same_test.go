@@ -83,7 +83,11 @@ func sameSets(t testing.TB) map[string]*set {
 		load(filepath.Base(dir), os.DirFS(dir))
 	}
 	for name, rules := range nasty {
-		load(name, fstest.MapFS{"p.rego": {Data: []byte(sender + rules)}, "help.rego": {Data: []byte(helpers)},
+		pkg := sender
+		if strings.HasPrefix(rules, "route ") {
+			pkg = "package " + PackageMessage + "\n"
+		}
+		load(name, fstest.MapFS{"p.rego": {Data: []byte(pkg + rules)}, "help.rego": {Data: []byte(helpers)},
 			"data.json": {Data: []byte(`{"words": ["a", "b"]}`)}})
 	}
 	return all
@@ -209,7 +213,7 @@ func TestPlanErrors(t *testing.T) {
 		`tag contains {"rule": "t", "value": v}` + "\nv := \"a\" if input.envelope.size > 1\nv := \"b\" if input.envelope.size > 2": "p.rego:",
 	} {
 		_, err := ask(t, rules)
-		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), PackageSender) {
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), PackageMessage) {
 			t.Errorf("%s: %v", rules, err)
 		}
 	}

@@ -20,7 +20,7 @@ func Schema(pkg string) map[string]any {
 }
 
 // typeSchema is the schema for OPA's type checker, which knows draft 7 only.
-func typeSchema(i int) any {
+func typeSchema(i int) map[string]any {
 	return schemaOf(reflect.TypeOf(stages()[i].input()).Elem())
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 
 	"github.com/spf13/cobra"
 
@@ -23,29 +24,17 @@ func policyCommand(f *clientFlags) *cobra.Command {
 			for _, p := range problems {
 				fmt.Fprintln(cmd.OutOrStdout(), p)
 			}
-			if len(problems) > 0 {
+			switch len(problems) {
+			case 0:
+			case 1:
+				return errors.New("1 problem")
+			default:
 				return fmt.Errorf("%d problems", len(problems))
 			}
 			_, err := fmt.Fprintln(cmd.OutOrStdout(), "ok")
 			return err
 		}}
-	test := &cobra.Command{Use: "test", Short: "Run the tests of policies", Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			report, ok, err := policy.Test(cmd.Context(), path, policies.FS, cmd.OutOrStdout())
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%d passed, %d failed, coverage %.1f%%\n", report.Passed, report.Failed, report.Coverage)
-			for _, f := range report.Files {
-				if len(f.Uncovered) > 0 {
-					fmt.Fprintf(cmd.OutOrStdout(), "not covered: %s lines %v\n", f.File, f.Uncovered)
-				}
-			}
-			if !ok {
-				return errors.New("the tests did not pass")
-			}
-			return nil
-		}}
+	test := policyTestCommand(&path)
 	var input, pkg string
 	eval := &cobra.Command{Use: "eval --input FILE", Short: "Ask policies about one input, rule by rule", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -86,4 +75,38 @@ func policyCommand(f *clientFlags) *cobra.Command {
 	}
 	return group("policy", "Check, test and try policies; see and accept what is in force", check, test, eval,
 		policyStatusCommand(f), policyAcceptCommand(f), policyShadowCommand(f), policyReplayCommand(f))
+}
+
+// policyTestCommand runs the tests that stand beside policies.
+func policyTestCommand(path *string) *cobra.Command {
+	var run string
+	var coverage float64
+	test := &cobra.Command{Use: "test", Short: "Run the tests of policies", Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var pattern *regexp.Regexp
+			if run != "" {
+				var err error
+				if pattern, err = regexp.Compile(run); err != nil {
+					return usageError{fmt.Errorf("--run: %w", err)}
+				}
+				if coverage > 0 {
+					return usageError{errors.New("--coverage counts what all tests reach: leave out --run")}
+				}
+			}
+			report, ok, err := policy.Test(cmd.Context(), *path, policies.FS, pattern, cmd.OutOrStdout())
+			switch {
+			case err != nil:
+				return err
+			case report.Failed > 0:
+				return errors.New("the tests did not pass")
+			case !ok:
+				return errors.New("there is no test to run")
+			case report.Coverage < coverage:
+				return fmt.Errorf("the tests reach %.1f%% of the rules, %g%% were asked for", report.Coverage, coverage)
+			}
+			return nil
+		}}
+	test.Flags().StringVar(&run, "run", "", "run only the tests whose package and name match this `PATTERN`")
+	test.Flags().Float64Var(&coverage, "coverage", 0, "fail if the tests reach less than this `PERCENT` of the rules")
+	return test
 }
