@@ -27,7 +27,8 @@ type Options struct {
 	// Waiting for a turn is bounded by the caller's context alone.
 	Concurrency int
 	// MaxInput bounds the header fields, attachments, hosts and candidates of
-	// one message together; default 20,000. More is an error.
+	// one message together, of those that the set reads; default 20,000. More is an
+	// error.
 	MaxInput int
 	// Bundles are where policies come from in place of Path and Defaults; without
 	// any in it, they are not.
@@ -163,12 +164,24 @@ func (p Pinned) Recipient(ctx context.Context, in *RecipientInput) (Decision, er
 	return p.ask(ctx, stageRecipient, in)
 }
 
+// Own tells which costly facts the set itself refers to.
+func (p Pinned) Own() Needs { return p.s.needs }
+
+// Alone is the set without the draft that is tried beside it, for a question whose
+// facts could not be found out for the draft.
+func (p Pinned) Alone() Pinned {
+	if p.draft != nil {
+		p.e.shadow.drop(p.e.metrics, stageMessage)
+		p.draft = nil
+	}
+	return p
+}
+
 // Message asks the message stage. An error is no decision: answer 451 4.3.0.
 func (p Pinned) Message(ctx context.Context, in *MessageInput) (Decision, error) {
-	m := &in.Message
-	if n := len(m.Headers) + len(m.Attachments) + len(m.URLHosts) + len(in.Candidates); n > p.e.o.MaxInput {
+	if err := in.bounded(p.s.needs, p.e.o.MaxInput); err != nil {
 		p.lane().metrics.failed(stageMessage)
-		return Decision{}, fmt.Errorf("policy %s: the message has %d header fields, attachments and hosts; the bound is %d", PackageMessage, n, p.e.o.MaxInput)
+		return Decision{}, err
 	}
 	in.stamp()
 	return p.ask(ctx, stageMessage, in)
@@ -176,6 +189,23 @@ func (p Pinned) Message(ctx context.Context, in *MessageInput) (Decision, error)
 
 // Limited counts that a limit refused what the stage of a package let pass.
 func (p Pinned) Limited(pkg string) { p.lane().metrics.limited(stageOf(pkg)) }
+
+// bounded refuses more of what a set reads than one message may have.
+func (in *MessageInput) bounded(reads Needs, most int) error {
+	n := 0
+	for _, one := range []struct {
+		read bool
+		n    int
+	}{{reads.Headers, len(in.Message.Headers)}, {reads.Attachments, len(in.Message.Attachments)}, {reads.URLHosts, len(in.Message.URLHosts)}, {reads.Candidates, len(in.Candidates)}} {
+		if one.read {
+			n += one.n
+		}
+	}
+	if n > most {
+		return fmt.Errorf("policy %s: the message has %d header fields, attachments and hosts; the bound is %d", PackageMessage, n, most)
+	}
+	return nil
+}
 
 func (in *SenderInput) stamp() { stamp(&in.Time) }
 

@@ -52,7 +52,7 @@ type ShadowReport struct {
 	Same    int64 `json:"same"`
 	Differs int64 `json:"differs"`
 	Failed  int64 `json:"failed"`  // questions that the draft could not decide
-	Dropped int64 `json:"dropped"` // questions that came faster than the draft is tried
+	Dropped int64 `json:"dropped"` // questions that came faster than the draft is tried, or whose facts were not to be had
 
 	LastError string        `json:"last_error,omitempty"` // of those that failed
 	Groups    []ShadowGroup `json:"groups"`               // the most frequent first
@@ -112,7 +112,12 @@ func (s *shadow) offer(q question, m *metrics) {
 		}
 	}
 	s.queued.Add(-size)
-	m.shadowed(q.stage, shadowDropped)
+	s.drop(m, q.stage)
+}
+
+// drop counts a question that the draft is not tried on.
+func (s *shadow) drop(m *metrics, stage int) {
+	m.shadowed(stage, shadowDropped)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.report.Dropped++
@@ -201,7 +206,10 @@ func (s *shadow) try(ctx context.Context, e *Engine, q question) {
 		return // asked before the draft changed
 	}
 	would, err := Decision{Digest: q.draft.digest}, error(nil)
-	if program := q.draft.stages[q.stage]; program != nil {
+	if m, ok := q.in.(*MessageInput); ok {
+		err = m.bounded(q.draft.needs, e.o.MaxInput)
+	}
+	if program := q.draft.stages[q.stage]; program != nil && err == nil {
 		would, err = program.decide(ctx, q.draft, e.o.Deadline, q.in)
 	}
 	if ctx.Err() != nil {

@@ -104,6 +104,25 @@ func TestShadowNeverDelays(t *testing.T) {
 	})
 }
 
+// TestShadowOfBigMessages: what is gathered for a draft alone does not make a
+// message too big for the set in force; it does for the draft.
+func TestShadowOfBigMessages(t *testing.T) {
+	message := "package behalf.submission.message\n"
+	draft := message + "deny contains {\"rule\": \"hosts\", \"reason\": \"no links\"} if \"bad.example\" in input.message.url_hosts\n"
+	shadowed(t, message+`tag contains {"rule": "t", "value": "x"} if count(input.message.headers) > 20000`, draft, func(t *testing.T, e *Engine, _ string) {
+		in := &MessageInput{Message: Message{Headers: make([][2]string, 100), URLHosts: make([]string, 20_001)}}
+		if _, err := e.Pin().Message(t.Context(), in); err != nil {
+			t.Errorf("a draft makes a message too big: %v", err)
+		}
+		if r := report(t, e); r.Failed != 1 || !strings.Contains(r.LastError, "20001") {
+			t.Errorf("%+v", r)
+		}
+		if _, err := e.Pin().Message(t.Context(), &MessageInput{Message: Message{Headers: make([][2]string, 20_001)}}); err == nil {
+			t.Error("the set in force has no bound")
+		}
+	})
+}
+
 // TestShadowIsBounded: with many tenants the report stops growing.
 func TestShadowIsBounded(t *testing.T) {
 	s := newShadow("draft")

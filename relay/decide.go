@@ -38,13 +38,15 @@ func (t *transaction) askRecipient(ctx context.Context, a mail.Address, fate *fa
 	in := policy.RecipientInput{SenderInput: sender}
 	in.Recipient = policy.Recipient{Address: a.String(), Domain: a.Domain, Site: siteOf(a.Domain), Family: dnscheck.Family(a.Domain)}
 	if t.countsFirst() {
-		if in.Recipient.FirstTime, err = t.in.Known.FirstTime(ctx, t.view.Tenant.ID, a); err != nil {
+		in.Recipient.FirstTime, err = t.in.Known.FirstTime(ctx, t.view.Tenant.ID, a)
+		if err := t.spare(err, readsFirst); err != nil {
 			return fmt.Errorf("looking up a known recipient: %w", err)
 		}
 		fate.firstTime = in.Recipient.FirstTime
 	}
-	if t.policy.Needs().Suppressed {
-		if in.Recipient.Suppressed, err = t.suppressed(ctx, a); err != nil {
+	if readsSuppressed(t.policy.Needs()) {
+		in.Recipient.Suppressed, err = t.suppressed(ctx, a)
+		if err := t.spare(err, readsSuppressed); err != nil {
 			return fmt.Errorf("looking up a suppression: %w", err)
 		}
 	}
@@ -62,10 +64,7 @@ func (t *transaction) askRecipient(ctx context.Context, a mail.Address, fate *fa
 
 // countsFirst tells whether the policy asks who is mailed for the first time,
 // or how many were.
-func (t *transaction) countsFirst() bool {
-	needs := t.policy.Needs()
-	return needs.FirstTime || needs.Usage || needs.CredentialUsage || needs.Unusual
-}
+func (t *transaction) countsFirst() bool { return readsFirst(t.policy.Needs()) }
 
 // askMessage asks the message stage and takes over what it says of route,
 // methods and header, as far as the tenant has what it names.
@@ -89,7 +88,7 @@ func (t *transaction) askMessage(ctx context.Context, m *mail.Message, h header.
 	}
 	if needs := t.policy.Needs(); needs.URLHosts || needs.Attachments && mayAttach(h) {
 		parts, err := scan.ReadParts(io.NewSectionReader(t.draft, 0, t.draft.Size()))
-		if err != nil {
+		if err := t.spare(err, readsParts); err != nil {
 			return err
 		}
 		for _, a := range parts.Attachments {
@@ -99,12 +98,13 @@ func (t *transaction) askMessage(ctx context.Context, m *mail.Message, h header.
 	}
 	q.Message.OneClick = oneClick(m, h)
 	q.Authentication = t.authentication(ctx, in, trial)
-	if t.policy.Needs().Bulk {
-		if q.Bulk, err = t.bulk(ctx, in, q.Authentication); err != nil {
+	if readsBulk(t.policy.Needs()) {
+		q.Bulk, err = t.bulk(ctx, in, q.Authentication)
+		if err := t.spare(err, readsBulk); err != nil {
 			return err
 		}
 	}
-	if err := t.measure(ctx, m, h, &q); err != nil {
+	if err := t.spare(t.measure(ctx, m, h, &q), readsUnusual); err != nil {
 		return err
 	}
 	d, err := t.ruleMessage(ctx, &q)
@@ -256,9 +256,10 @@ func (t *transaction) senderInput(ctx context.Context) (policy.SenderInput, erro
 			UTF8: t.envelope.UTF8, EightBit: t.envelope.EightBit, RequireTLS: t.envelope.RequireTLS,
 		},
 	}
-	if needs := t.policy.Needs(); needs.Usage || needs.CredentialUsage {
+	if readsUsage(t.policy.Needs()) {
 		var err error
-		if in.Usage, err = t.usage(ctx); err != nil {
+		in.Usage, err = t.usage(ctx)
+		if err := t.spare(err, readsUsage); err != nil {
 			return in, err
 		}
 	}

@@ -32,6 +32,7 @@ type ReverseDNS struct {
 	hostname string
 	sources  []netip.Addr
 	log      *slog.Logger
+	looking  sync.WaitGroup // what Known began
 
 	mu     sync.Mutex
 	answer bool
@@ -64,7 +65,27 @@ func (r *ReverseDNS) Confirmed(ctx context.Context) bool {
 	}
 	r.asking = true
 	r.mu.Unlock()
+	return r.ask(ctx)
+}
 
+// Known is the last answer. One that has run out is looked up meanwhile, for who
+// asks next; see [ReverseDNS.Wait].
+func (r *ReverseDNS) Known(ctx context.Context) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.asking && !time.Now().Before(r.until) {
+		r.asking = true
+		r.looking.Go(func() { r.ask(context.WithoutCancel(ctx)) })
+	}
+	return r.answer
+}
+
+// Wait waits for what is being looked up, a second at most. Nobody may ask any
+// more.
+func (r *ReverseDNS) Wait() { r.looking.Wait() }
+
+// ask looks it up; asking is set.
+func (r *ReverseDNS) ask(ctx context.Context) bool {
 	limited, cancel := context.WithTimeout(ctx, reverseWait)
 	defer cancel()
 	why, err := r.look(limited)

@@ -84,7 +84,7 @@ func (t *transaction) beginning(h header.Header) ([]byte, error) {
 // take lets a decision decide a fate. A hold of new recipients alone passes the
 // others by.
 func (t *transaction) take(pkg string, d policy.Decision, fate *fateOfOne) {
-	if !d.OnlyNew || pkg == policy.PackageSender || !t.countsFirst() { // who is new is not known
+	if !d.OnlyNew || pkg == policy.PackageSender || !readsFirst(t.policy.Own()) { // who is new is not known
 		fate.take(d)
 		return
 	}

@@ -29,11 +29,13 @@ func (s *server) openWays(context.Context) error {
 	s.close = append(s.close, s.book.Close)
 	s.sessions = map[string]func() int{"mx": direct.Sessions, "connection": s.book.Sessions}
 	s.metrics = relay.NewMetrics(s.reg)
+	reverse := relay.NewReverseDNS(s.resolver, s.c.Hostname, s.c.MX.SourceAddresses, s.log)
+	s.close = append(s.close, func() error { reverse.Wait(); return nil })
 	o := relay.PlannerOptions{
 		SendingDomain: s.c.SendingDomain, ReturnPath: s.c.Platform.ReturnPath,
 		PlatformName: s.c.Platform.Name, Notify: s.c.Platform.Notify, PublicURL: s.c.PublicURL,
 		Tokens: relay.NewTokens(s.keys.Derive("tokens")), Store: s.store, Capture: s.c.Capture, MX: direct, Metrics: s.metrics,
-		ReverseDNS: relay.NewReverseDNS(s.resolver, s.c.Hostname, s.c.MX.SourceAddresses, s.log),
+		ReverseDNS: reverse,
 		Connection: func(v *tenant.View, c *tenant.Connection) (upstream.Upstream, error) {
 			return s.connection(dialer, v, c)
 		},
