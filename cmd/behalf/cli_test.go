@@ -499,6 +499,19 @@ func TestOperationsOnTheQueue(t *testing.T) {
 			t.Errorf("%s: %s", c.args, got)
 		}
 	}
+	// What names something and finds nothing is no success.
+	for args, want := range map[string]string{
+		"queue release --rule nope":                         "release: no recipient that it could change matches --rule nope",
+		"queue cancel --credential acme/nope --tenant acme": "matches --credential acme/nope --tenant acme",
+		"tenant cancel acme --credential acme/nope":         "cancel: nothing of acme/nope is held as unusual in tenant acme",
+	} {
+		if r := d.behalf(strings.Fields(args)...); r.code != exitFailed || r.out != "" || !strings.Contains(r.err, want) {
+			t.Errorf("%s: exit %d, %q, %q", args, r.code, r.out, r.err)
+		}
+	}
+	if got := d.ok("tenant", "cancel", "acme"); got != "cancel: 0 recipients changed\n" {
+		t.Errorf("%s", got)
+	}
 	if got := d.ok("message", "list", "--state", "cancelled", "-o", "jsonl"); strings.Count(got, "\n") != 2 {
 		t.Errorf("%s", got)
 	}

@@ -13,8 +13,8 @@ var limitColumns = []column{
 
 func limitsCommand(f *clientFlags) *cobra.Command {
 	var o output
-	c := &cobra.Command{Use: "limits NAME", Short: "Show the limits that a tenant met of late, the most pressing first", Args: exactArgs(1),
-		Long: "Show the limits of rules that a tenant met since the server started, the most pressing first. What binds at delivery is in \"queue list\".",
+	c := &cobra.Command{Use: "limits NAME", Short: "Show the limits that hold for a tenant, the most pressing first", Args: exactArgs(1),
+		Long: "Show the limits of rules that hold for a tenant and others that its mail met since the server started, the most pressing first; how often they refused, delayed and held is counted since then. What binds at delivery is in \"queue list\".",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return showList(cmd, f, &o, "/v1/tenants/"+url.PathEscape(args[0])+"/limits", nil, 0, limitColumns)
 		}}

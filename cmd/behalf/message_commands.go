@@ -4,8 +4,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -59,6 +62,15 @@ func (s *selection) query() url.Values {
 		q.Set(k, v)
 	}
 	return q
+}
+
+// fieldsText writes a selection as its flags.
+func fieldsText(fields map[string]string) string {
+	var parts []string
+	for _, k := range slices.Sorted(maps.Keys(fields)) {
+		parts = append(parts, "--"+strings.ReplaceAll(k, "_", "-")+" "+fields[k])
+	}
+	return strings.Join(parts, " ")
 }
 
 var messageColumns = []column{{"ID", "id"}, {"ACCEPTED", "accepted"}, {"TENANT", "tenant"}, {"FROM", "from"}, {"TO", "recipients.address"}, {"STATE", "recipients.state"}, {"SUBJECT", "subject"}}
@@ -187,6 +199,9 @@ func operationCommand(f *clientFlags, name, short string) *cobra.Command {
 					return err
 				}
 				changed += out.Changed
+			}
+			if changed == 0 && len(fields) > 0 && body["all"] == nil { // a misspelt name finds nothing, and would look like a success
+				return fmt.Errorf("%s: no recipient that it could change matches %s", name, fieldsText(fields))
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %d recipients changed\n", name, changed)
 			return err

@@ -92,3 +92,37 @@ func TestTraceOfLimits(t *testing.T) {
 		t.Errorf("told %q in\n%s", told, out.String())
 	}
 }
+
+// The trace of a message about which policy said all that it can say.
+func TestTraceOfPolicy(t *testing.T) {
+	local := time.Local
+	time.Local = time.UTC
+	t.Cleanup(func() { time.Local = local })
+	at := time.Date(2026, 1, 5, 10, 0, 0, 0, time.UTC)
+	m := api.Message{
+		Tenant: "acme", Stream: "transactional", From: "support@acme.example", Subject: "salaries", MessageID: "<1@acme.example>", Size: 1234,
+		Door: mail.DoorSMTP, Credential: "acme/app", MailFrom: "support@acme.example",
+		Recipients: []api.Recipient{{Address: "bob@elsewhere.example", State: mail.Queued, Next: at.Add(time.Hour)}, {Address: "eve@elsewhere.example", State: mail.Held, Reason: "a second person looks"}},
+		Events: []mail.Event{
+			{At: at, Type: mail.EventAccepted, Accepted: &mail.Acceptance{
+				Client: "192.0.2.1:4321",
+				Policy: []mail.Ruling{
+					{Package: "behalf.submission.sender", Decision: "pace", Rules: []string{"limits.rego:plan"}},
+					{Package: "behalf.submission.message", Decision: "hold", Rules: []string{"four-eyes.rego:four-eyes"}, Detail: "found in\nthe subject", About: "eve@elsewhere.example",
+						Tags: []string{"four-eyes", "staff"}, Warnings: []string{"mind this", "and that"}, Rewrites: []string{"prefix Subject [INTERNAL]", "add X-Seen yes"}},
+				},
+			}},
+			{At: at, Type: mail.EventHeld, Recipients: []int{1}, Reason: "a second person looks"},
+			{At: at, Type: mail.EventPaced, Recipients: []int{0}, Next: at.Add(time.Hour), Reason: "over the limit plan: 10 messages in 24h"},
+		},
+	}
+	raw, err := json.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := writeTrace(&out, raw); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "trace-policy.txt", out.String())
+}
