@@ -33,9 +33,19 @@ defer contains {
 	"rule": "unusual-full",
 	"code": 452,
 	"enhanced": "4.7.1",
-	"reason": sprintf("%d unusual messages of this credential are held for review already; ask your administrator", [input.unusual.held]),
+	"reason": sprintf("so much unusual mail is held for review already (%s); ask your administrator", [full]),
 	"detail": evidence,
 } if {
 	unusual
-	input.unusual.held >= data.unusual.most_held
+	some full in most_held
+}
+
+most_held contains "messages of this credential" if input.unusual.held >= data.unusual.most_held
+
+most_held contains "octets of this credential" if {
+	input.unusual.held_octets + input.envelope.size > data.unusual.most_held_octets
+}
+
+most_held contains "octets of this tenant" if {
+	input.unusual.tenant_held_octets + input.envelope.size > data.unusual.most_held_octets_tenant
 }

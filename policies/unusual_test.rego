@@ -11,7 +11,13 @@ unusual(score, new, held) := {
 	]},
 }
 
-lists := {"threshold": 60, "most_held": 1000}
+lists := {"threshold": 60, "most_held": 1000, "most_held_octets": 5000, "most_held_octets_tenant": 9000}
+
+# octets_held has so many octets held of the credential, and of the tenant.
+octets_held(own, all) := object.union(unusual(75, 3, 0), {
+	"envelope": {"new_recipients": 3, "size": 100},
+	"unusual": {"held_octets": own, "tenant_held_octets": all},
+})
 
 held_as_unusual(i, plan) := [h |
 	some h in m.hold with input as i with data.unusual as lists with data.plans as {"default": {}, "p": plan}
@@ -46,11 +52,23 @@ test_the_plan_has_more_that_is_usual if {
 
 test_enough_is_held if {
 	[d] := deferred_as_unusual(unusual(75, 3, 1000), {})
-	startswith(d.reason, "1000 unusual messages of this credential are held")
+	contains(d.reason, "(messages of this credential)")
 }
 
 test_more_may_be_held if {
 	deferred_as_unusual(unusual(75, 3, 999), {}) == []
+}
+
+test_octets_of_a_credential_are_bounded if {
+	[d] := deferred_as_unusual(octets_held(4901, 4901), {})
+	contains(d.reason, "(octets of this credential)")
+	deferred_as_unusual(octets_held(4900, 4900), {}) == []
+}
+
+test_octets_of_a_tenant_are_bounded if {
+	[d] := deferred_as_unusual(octets_held(0, 8901), {})
+	contains(d.reason, "(octets of this tenant)")
+	deferred_as_unusual(octets_held(0, 8900), {}) == []
 }
 
 test_usual_mail_is_never_deferred if {

@@ -184,9 +184,12 @@ type Unusual struct {
 	Score   int64    `json:"score" doc:"sum of the points, 0 to 100"`
 	Reasons []Points `json:"reasons" doc:"what gave points"`
 	// NewRecipients are those of which the score is told, whatever it is.
-	NewRecipients int64 `json:"new_recipients" doc:"new recipients of this credential in the last 24 hours that were not held, with those of this message and of others being decided on"`
+	NewRecipients int64 `json:"new_recipients" doc:"new recipients of the last 24 hours that were not held, with those of this message and of others being decided on: of this credential, or of all credentials of the tenant or all tenants of the credential if these gave the score"`
 	// Held counts since nobody has yet said what it was.
 	Held int64 `json:"held" doc:"messages of this credential that are held as unusual"`
+	// With others that are likely to be, and being decided on.
+	HeldOctets       int64 `json:"held_octets" doc:"octets of the messages of this credential that are held as unusual, without this one"`
+	TenantHeldOctets int64 `json:"tenant_held_octets" doc:"octets of the messages of the tenant that are held as unusual, without this one"`
 }
 
 // Points are a part of a score.

@@ -137,6 +137,8 @@ var (
 	keyFromName        = ast.StringTerm("from_name")
 	keyHeaders         = ast.StringTerm("headers")
 	keyHeld            = ast.StringTerm("held")
+	keyHeldOctets      = ast.StringTerm("held_octets")
+	keyTenantHeld      = ast.StringTerm("tenant_held_octets")
 	keyHelo            = ast.StringTerm("helo")
 	keyHolds           = ast.StringTerm("holds")
 	keyID              = ast.StringTerm("id")
@@ -435,6 +437,8 @@ var ofUnusual = members[Unusual]{
 	{keyScore, 0, func(u *Unusual, _ fields) *ast.Term { return number(u.Score) }},
 	{keyNewRecipients, 0, func(u *Unusual, _ fields) *ast.Term { return number(u.NewRecipients) }},
 	{keyHeld, 0, func(u *Unusual, _ fields) *ast.Term { return number(u.Held) }},
+	{keyHeldOctets, 0, func(u *Unusual, _ fields) *ast.Term { return number(u.HeldOctets) }},
+	{keyTenantHeld, 0, func(u *Unusual, _ fields) *ast.Term { return number(u.TenantHeldOctets) }},
 	{keyReasons, 0, func(u *Unusual, _ fields) *ast.Term { return list(u.Reasons, (*Points).term) }},
 }
 

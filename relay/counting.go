@@ -171,6 +171,16 @@ type batch struct {
 
 func (b *batch) clear() { b.rules, b.asks = b.rules[:0], b.asks[:0] }
 
+// ofRecipients has the bits of those of the first 64 that count recipients.
+func (b *batch) ofRecipients() (set uint64) {
+	for i := range b.rules {
+		if b.rules[i].Count == policy.CountRecipients && i < 64 {
+			set |= 1 << i
+		}
+	}
+	return set
+}
+
 // add asks for n of a limit. Of what is said twice the stricter holds.
 func (b *batch) add(l keyed, n int64) {
 	a := l.ask(n)

@@ -51,11 +51,11 @@ func (t *transaction) askRecipient(ctx context.Context, a mail.Address, fate *fa
 		}
 	}
 	d, err := t.ruleRecipient(ctx, &in)
-	fate.took[0] = t.reservation.Len()
+	fate.took = t.reservation.Len()
 	if err := t.rule(policy.PackageRecipient, a.String(), d, err, fate); err != nil {
 		return err
 	}
-	fate.took[1] = t.reservation.Len()
+	fate.counts = t.counting.batch.ofRecipients()
 	if in.Recipient.FirstTime {
 		t.firstTime++
 	}

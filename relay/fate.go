@@ -20,10 +20,11 @@ type fateOfOne struct {
 	notBefore time.Time
 	paced     cause // of notBefore
 
-	// Of a recipient: whether the tenant has not mailed it of late, and what of
-	// the reservation it took.
+	// Of a recipient: whether the tenant has not mailed it of late, where its part
+	// of the reservation begins, and which of that part count recipients.
 	firstTime bool
-	took      [2]int
+	took      int
+	counts    uint64
 }
 
 // cause is what decided something.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/bits"
 	"slices"
 	"strings"
 
@@ -13,17 +14,18 @@ import (
 	"behalf/mail/header"
 	"behalf/mail/scan"
 	"behalf/policy"
+	"behalf/tenant"
 )
 
 // RuleUnusual is the name of the rule that holds what is unusual. What a rule of
 // that name holds is counted, shown and released together.
 const RuleUnusual = "unusual"
 
-// How much of a text tells what it is like, and of a body where it may begin, in
-// octets.
+// How much of the texts tells what a message is like, and how much of a body that
+// is not in memory is looked at, in octets.
 const (
-	textMost = 2 << 10
-	bodyMost = 16 << 10
+	textMost = 64 << 10
+	bodyMost = 64 << 10
 )
 
 // measure asks how unusual the message is. From then on its new recipients count
@@ -32,18 +34,18 @@ func (t *transaction) measure(ctx context.Context, m *mail.Message, h header.Hea
 	if !t.policy.Needs().Unusual {
 		return nil
 	}
-	ask := habit.Question{Tenant: m.Tenant, Credential: t.p.Username, Now: t.clock()}
+	ask := habit.Question{Tenant: m.Tenant, Credential: t.p.Username, Everywhere: t.p.credential.Scope == tenant.ScopePlatform, Now: t.clock(), Size: m.Size}
 	for i := range t.recipients {
 		if t.fates[i].firstTime && !t.recipients[i].State.Final() {
 			ask.New++
 		}
 	}
 	if ask.New > 0 {
-		text, err := t.beginning(h)
+		texts, all, err := t.texts(h)
 		if err != nil {
 			return err
 		}
-		ask.Text = habit.LikenessOf(m.Subject, text)
+		ask.Text = habit.TextOf(m.Subject, all, texts...)
 	}
 	used, err := t.usage(ctx)
 	if err != nil {
@@ -55,30 +57,31 @@ func (t *transaction) measure(ctx context.Context, m *mail.Message, h header.Hea
 		return err
 	}
 	t.unusual = a
-	q.Unusual = policy.Unusual{Score: a.Score, NewRecipients: a.NewRecipients, Held: a.Held}
+	q.Unusual = policy.Unusual{Score: a.Score, NewRecipients: a.NewRecipients, Held: a.Held, HeldOctets: a.HeldOctets, TenantHeldOctets: a.TenantHeldOctets}
 	for _, r := range a.Reasons {
 		q.Unusual.Reasons = append(q.Unusual.Reasons, policy.Points(r))
 	}
 	return nil
 }
 
-// beginning is that of the message's text, decoded. Nothing but the beginning of
-// the body is looked at, which most drafts have in memory.
-func (t *transaction) beginning(h header.Header) ([]byte, error) {
+// texts are those of the message, decoded, and whether these are all that it has.
+// Most drafts are in memory; of one that is not, the beginning is looked at.
+func (t *transaction) texts(h header.Header) (texts [][]byte, all bool, err error) {
 	at := t.scanner.HeaderSize()
-	body, ok := t.draft.Bytes()
-	if ok {
+	body, whole := t.draft.Bytes()
+	if whole {
 		body = body[min(at, len(body)):]
 	} else {
 		body = make([]byte, bodyMost)
 		n, err := t.draft.ReadAt(body, int64(at))
 		if err != nil && err != io.EOF {
-			return nil, fmt.Errorf("reading the text: %w", err)
+			return nil, false, fmt.Errorf("reading the text: %w", err)
 		}
-		body = body[:n]
+		body, whole = body[:n], err == io.EOF
 	}
 	how := scan.Text{Type: strings.TrimSpace(h.Get("Content-Type")), Encoding: h.Get("Content-Transfer-Encoding")}
-	return how.First(body[:min(bodyMost, len(body))], textMost), nil
+	texts, all = how.Texts(body, textMost)
+	return texts, all && whole, nil
 }
 
 // take lets a decision decide a fate. A hold of new recipients alone passes the
@@ -114,37 +117,37 @@ func heldAsUnusual(r *mail.Recipient) bool {
 	return r.State == mail.Held && (r.Rule == RuleUnusual || strings.HasSuffix(r.Rule, ":"+RuleUnusual))
 }
 
-// sortOut counts the slice, and gives back what it took from limits: mail that
-// does not go must not use up what the rest of the tenant's mail needs.
+// sortOut counts the slice, and who else goes out for the first time, be it later.
+// It gives back what the slice took from limits on recipients: mail that does not
+// go must not use up what the rest of the tenant's mail needs. What counts
+// messages and octets stays: to keep it costs as much as to send it.
 func (t *transaction) sortOut() {
-	going := 0
+	now := t.clock()
 	for i := len(t.recipients) - 1; i >= 0; i-- { // the last first: what is given back moves those behind it
 		r, f := &t.recipients[i], &t.fates[i]
-		switch {
-		case heldAsUnusual(r):
+		slice := heldAsUnusual(r)
+		if slice {
 			t.heldUnusual++
-			if kept(r) {
-				t.reservation.Return(t.clock(), f.took[0], f.took[1])
-				continue
+		}
+		switch {
+		case slice && kept(r):
+			for k := bits.Len64(f.counts) - 1; k >= 0; k-- {
+				if f.counts&(1<<k) != 0 {
+					t.reservation.Return(now, f.took+k, f.took+k+1)
+				}
 			}
-		case f.firstTime && r.State == mail.Queued:
+		case f.firstTime && !kept(r) && !r.State.Final():
 			t.passedNew++
 		}
-		if !r.State.Final() {
-			going++
-		}
-	}
-	if t.heldUnusual > 0 && going == 0 {
-		t.reservation.Abort(t.clock())
 	}
 }
 
-// learnKnown notes the recipients as known, but for those who get nothing: who
-// was only ever written to by mail that is held must not pass for known.
+// learnKnown notes the recipients as known, but for those who get nothing by now:
+// who was only ever written to by mail that is held must not pass for known.
 func (t *transaction) learnKnown(w kv.Writer, m *mail.Message) error {
 	for i := range t.recipients {
 		r := &t.recipients[i]
-		if kept(r) || r.State == mail.Discarded || r.State == mail.Suppressed {
+		if r.State == mail.Held || r.State == mail.Discarded || r.State == mail.Suppressed {
 			continue
 		}
 		if err := t.in.Known.Learn(w, m.Tenant, r.Address); err != nil {
@@ -154,8 +157,9 @@ func (t *transaction) learnKnown(w kv.Writer, m *mail.Message) error {
 	return nil
 }
 
-// LearnReleased notes recipients as known whom a person let go: who was held as
-// unusual gets that mail, and is not new to the next. A failure is logged.
+// LearnReleased notes recipients as known who were held, and are let go by a
+// person or in time: they get that mail, and are not new to the next. A failure is
+// logged.
 func (in *Intake) LearnReleased(ctx context.Context, who map[mail.TenantID][]mail.Address) {
 	const atOnce = 1000 // rows in a transaction
 	for t, list := range who {

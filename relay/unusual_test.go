@@ -228,3 +228,47 @@ func TestHoldOfNewRecipients(t *testing.T) {
 		})
 	}
 }
+
+// TestHeldCounts: what is held as unusual is counted where messages and octets
+// are, also when a limit on messages is named at the recipient stage and one
+// recipient of several is held.
+func TestHeldCounts(t *testing.T) {
+	w := ruled(t, map[string]string{
+		"recipient": `limit contains {"rule": "mails", "key": ["t"], "count": "messages", "rate": 10, "per": "24h"}`,
+		"message":   `hold contains {"rule": "unusual", "reason": "odd", "recipients": "new"} if input.message.subject == "odd"`,
+	}, "")
+	w.Accepted(w.App(), "app@acme.example", letter("even", reply), "old@there.example")
+	for i := range 9 {
+		to := []string{fmt.Sprintf("a%d@there.example", i), "old@there.example"}
+		w.Accepted(w.App(), "app@acme.example", letter("odd", reply), to[:1+i%2]...)
+	}
+	if _, err := w.Send(w.App(), "app@acme.example", letter("odd", reply), "b@there.example"); err == nil {
+		t.Error("held messages are not counted")
+	}
+}
+
+// TestTimedHoldsCount: new recipients whom a rule lets wait go out in time, so
+// they are counted as those that go at once.
+func TestTimedHoldsCount(t *testing.T) {
+	w := ruled(t, map[string]string{
+		"recipient": `hold contains {"rule": "later", "reason": "later", "release_at": time.format(time.add_date(input.time, 0, 0, 1))}`,
+		"message":   `hold contains {"rule": "unusual", "reason": "odd", "recipients": "new"} if input.unusual.score >= 60`,
+	}, "")
+	timed := 0
+	for i := range 400 {
+		st := w.Accepted(w.App(), "app@acme.example", letter("Your mailbox", stolen), fmt.Sprintf("a%d@there.example", i))
+		if r := st.Recipients[0]; r.State == mail.Held && !r.Next.IsZero() {
+			timed++
+		}
+	}
+	if timed > 300 || timed < 200 {
+		t.Errorf("%d wait for the clock alone", timed)
+	}
+	// Nobody got mail yet.
+	for i := range 20 {
+		st := w.Accepted(w.App(), "app@acme.example", letter("Your mailbox", stolen), fmt.Sprintf("a%d@there.example", i))
+		if !st.Recipients[0].Next.IsZero() {
+			t.Fatalf("%+v", st.Recipients[0])
+		}
+	}
+}

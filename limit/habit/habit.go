@@ -3,6 +3,7 @@ package habit
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,11 +16,13 @@ import (
 // Options of [Habits]; the zero value works.
 type Options struct {
 	// Floor is how many new recipients in 24 hours are never unusual for a
-	// credential by their number; default 200. A third more still pass.
+	// credential by their number; default 200. A third more still pass. For all
+	// credentials of a tenant together it is half as much again, for one
+	// credential in all its tenants ten times as much.
 	Floor int64
 	// Growth is by how much one day may raise what is usual; default 1.15.
 	Growth float64
-	// MaxProfiles bounds the credentials in memory, about 2 KiB each; default
+	// MaxProfiles bounds the profiles in memory, about 4 KiB each; default
 	// 20,000.
 	MaxProfiles int
 }
@@ -30,16 +33,49 @@ type Options struct {
 type Habits struct {
 	store kv.Store
 	o     Options
+	wide  [levels]Options // by what a profile is about
 	dec   cbor.DecMode
 
 	mu       sync.Mutex
 	profiles map[owner]*entry
 }
 
-// owner is a credential in its use for one tenant.
+// owner is whose mail a profile counts: a credential's for one tenant, that of
+// all credentials of a tenant, or a credential's for all tenants.
 type owner struct {
 	tenant     mail.TenantID
 	credential string
+}
+
+// everyTenant begins the name of a credential whose mail for all tenants is
+// meant. No username has it.
+const everyTenant = "*"
+
+func (w owner) ofTenant() owner   { return owner{tenant: w.tenant} }
+func (w owner) everywhere() owner { return owner{credential: everyTenant + w.credential} }
+
+func (w owner) level() level {
+	switch {
+	case w.credential == "":
+		return ofTenant
+	case strings.HasPrefix(w.credential, everyTenant):
+		return ofPlatform
+	}
+	return ofCredential
+}
+
+// level is what a profile is about.
+type level uint8
+
+const (
+	ofCredential level = iota
+	ofTenant
+	ofPlatform
+	levels
+)
+
+func (l level) String() string {
+	return [levels]string{"", " of all credentials of the tenant", " of all tenants of this credential"}[l]
 }
 
 // entry is a profile in memory.
@@ -73,52 +109,126 @@ func New(store kv.Store, o Options) *Habits {
 	if err != nil {
 		panic(err) // the options are constant
 	}
-	return &Habits{store: store, o: o, dec: dec, profiles: map[owner]*entry{}}
+	h := &Habits{store: store, o: o, wide: [levels]Options{o, o, o}, dec: dec, profiles: map[owner]*entry{}}
+	h.wide[ofTenant].Floor += o.Floor / 2
+	h.wide[ofPlatform].Floor *= 10
+	return h
 }
 
-// Ask tells how unusual a message is. Its new recipients count as taken from now
-// until the ticket is settled, which must happen exactly once: by Done, or by
-// Drop when the message is not taken.
+func (h *Habits) options(of level) *Options { return &h.wide[of] }
+
+// Ask tells how unusual a message is: for its credential, for all credentials of
+// the tenant together, and for all tenants of the credential; the worst of these
+// counts. Its new recipients count as taken from now until the ticket is settled,
+// which must happen exactly once: by Done, or by Drop when the message is not
+// taken.
 func (h *Habits) Ask(ctx context.Context, q Question) (*Ticket, Answer, error) {
-	e, err := h.open(ctx, owner{q.Tenant, q.Credential}, q.Now)
+	t := &Ticket{q: q}
+	own := owner{q.Tenant, q.Credential}
+	for _, who := range [levels]owner{own, own.ofTenant(), own.everywhere()} {
+		if who.level() == ofPlatform && (!q.Everywhere || q.New == 0) {
+			continue
+		}
+		if err := h.ask(ctx, t, who); err != nil {
+			t.Drop()
+			return nil, Answer{}, err
+		}
+	}
+	t.lean()
+	return t, t.answer, nil
+}
+
+// ask asks one profile.
+func (h *Habits) ask(ctx context.Context, t *Ticket, who owner) error {
+	e, err := h.open(ctx, who, t.q.Now)
 	if err != nil {
-		return nil, Answer{}, err
+		return err
 	}
 	defer e.mu.Unlock()
-	hour := hourOf(q.Now)
-	if e.p.asked.Hour != hour {
-		e.p.asked = hourCount{Hour: hour}
+	s, of, q := &t.shares[t.n], who.level(), &t.q
+	t.n++
+	s.e = e
+	e.flying++
+	now := e.p.clock(q.Now)
+	s.hour = hourOf(now)
+	if of == ofTenant {
+		t.answer.TenantHeldOctets = e.p.Octets + e.p.holds
+		if q.New == 0 {
+			return nil
+		}
+	}
+	if e.p.asked.Hour != s.hour {
+		e.p.asked = hourCount{Hour: s.hour}
 	}
 	e.p.asked.Messages++
-	k, r := known, (*recent)(nil)
+	var r *recent
 	if q.New > 0 {
-		k, r = e.p.Texts.note(q.Text, hour)
+		var known *text
+		if s.kind, r, known = e.p.Texts.note(&q.Text, q.New, s.hour); known != nil {
+			s.like, s.day = known.Like, e.p.Today
+		}
+		s.strange = e.p.Texts.learnt(q.Text.Like) == nil
 	}
-	e.p.flying[k] += q.New
-	e.flying++
-	a := e.p.score(&q, k, r, &h.o)
-	return &Ticket{e: e, q: q, kind: k, answer: a}, a, nil
+	e.p.flying[s.kind] += q.New
+	a := e.p.score(q, now, of, s.kind, r, h.options(of))
+	s.score = a.Score
+	if of == ofCredential || a.Score > t.answer.Score {
+		t.answer.Score, t.answer.Reasons, t.answer.NewRecipients = a.Score, a.Reasons, a.NewRecipients
+	}
+	if of == ofCredential {
+		t.answer.HeldOctets = e.p.holds
+		if ep := e.p.Episode; ep != nil {
+			t.answer.Held = ep.Messages
+			t.answer.HeldOctets += ep.Octets
+		}
+	}
+	return nil
 }
 
 // Ticket is one message between the question and its fate.
 type Ticket struct {
-	e       *entry
 	q       Question
-	kind    kind
+	shares  [levels]share // the first is the credential's
+	n       int
 	answer  Answer
+	leans   bool
 	opened  bool
 	settled bool
+}
+
+// share is what a message took of one profile.
+type share struct {
+	e       *entry
+	hour    uint32
+	kind    kind
+	score   int64
+	like    Likeness // of the known text whose room it took
+	day     uint16   // on which it did
+	strange bool     // its text has never been learnt
+}
+
+// lean notes the octets of a message that is likely to be held, so that many at
+// once are not all seen as the first.
+func (t *Ticket) lean() {
+	if t.leans = t.answer.Score >= Over && t.q.New > 0; !t.leans {
+		return
+	}
+	for i := range t.shares[:t.n] {
+		e := t.shares[i].e
+		e.mu.Lock()
+		e.p.holds += t.q.Size
+		e.mu.Unlock()
+	}
 }
 
 // Opens tells whether a hold of this message begins an episode; of several at
 // once one is told so, until it is dropped.
 func (t *Ticket) Opens() bool {
-	t.e.mu.Lock()
-	defer t.e.mu.Unlock()
-	p := &t.e.p
-	if p.Episode == nil {
-		p.Episode = &Episode{Since: t.q.Now.UTC(), Credential: t.e.owner.credential, Score: t.answer.Score, Reasons: t.answer.Reasons}
-		t.opened, t.e.dirty = true, true
+	e := t.shares[0].e
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.p.begin(t) {
+		t.opened, e.dirty = true, true
 	}
 	return t.opened
 }
@@ -126,46 +236,67 @@ func (t *Ticket) Opens() bool {
 // Done counts a message that was taken: passed of its new recipients go out, and
 // held are held because it was unusual.
 func (t *Ticket) Done(id mail.ID, passed, held int64) {
-	t.end(func(p *profile) {
-		s := p.at(hourOf(t.q.Now))
-		s.New[t.kind] += uint32(passed)
-		var r *recent
-		if t.q.New > 0 {
-			r = p.Texts.find(t.q.Text)
-		}
+	t.end(passed, func(s *share) {
+		p, of := &s.e.p, s.e.owner.level()
+		count := p.at(s.hour)
+		count.New[s.kind] += uint32(passed)
 		if held == 0 {
-			s.Messages++
-			if r != nil {
-				r.Passed++
+			count.Messages++
+			if t.q.New > 0 {
+				p.Texts.passed(&t.q.Text, passed, p.Today)
 			}
 			return
 		}
-		if r != nil && t.kind != known {
-			r.Held++
+		// Only where it was unusual is a text blamed, and only if it is a new one:
+		// who copies a known text must not spoil it.
+		if r := p.Texts.find(t.q.Text.Like); r != nil && t.q.New > 0 && s.strange && s.kind != known && s.score >= t.answer.Score {
+			r.blame(p.Today)
 		}
-		p.hold(t, id, held)
+		switch of {
+		case ofCredential:
+			p.hold(t, s.kind, id, held)
+		case ofTenant:
+			p.Octets += t.q.Size
+		}
 	})
 }
 
 // Drop gives back what the question took.
 func (t *Ticket) Drop() {
-	t.end(func(p *profile) {
-		if t.opened && p.Episode != nil && p.Episode.Messages == 0 {
+	t.end(0, func(s *share) {
+		if p := &s.e.p; t.opened && s.e.owner.level() == ofCredential && p.Episode != nil && p.Episode.Messages == 0 {
 			p.Episode = nil
 		}
 	})
 }
 
-func (t *Ticket) end(fn func(*profile)) {
-	t.e.mu.Lock()
-	defer t.e.mu.Unlock()
+// end settles the ticket, once.
+func (t *Ticket) end(passed int64, fn func(*share)) {
 	if t.settled {
 		return
 	}
-	t.settled, t.e.dirty = true, true
-	t.e.p.flying[t.kind] -= t.q.New
-	t.e.flying--
-	fn(&t.e.p)
+	t.settled = true
+	for i := range t.shares[:t.n] {
+		t.shares[i].end(t, passed, fn)
+	}
+}
+
+func (s *share) end(t *Ticket, passed int64, fn func(*share)) {
+	e := s.e
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.dirty = true
+	e.flying--
+	e.p.flying[s.kind] -= t.q.New
+	if t.leans {
+		e.p.holds -= t.q.Size
+	}
+	if s.like != (Likeness{}) && s.day == e.p.Today {
+		if x := e.p.Texts.learnt(s.like); x != nil {
+			x.Sent = max(0, x.Sent-t.q.New+passed)
+		}
+	}
+	fn(s)
 }
 
 // open gives a profile, loaded and locked; days that are over by now, unless
@@ -186,7 +317,7 @@ func (h *Habits) open(ctx context.Context, who owner, now time.Time) (*entry, er
 		}
 		if !now.IsZero() {
 			e.touched = hourOf(now)
-			e.p.turn(hourOf(now), &h.o)
+			e.p.turn(hourOf(e.p.clock(now)), h.options(who.level()))
 		}
 		return e, nil
 	}

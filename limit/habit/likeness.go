@@ -5,39 +5,36 @@ import (
 	"math/bits"
 )
 
-// Likeness is a fingerprint of a text (SimHash over its words and pairs of
-// words): texts that differ in few words have fingerprints that differ in few
-// bits. Zero is none: even no text has one.
-type Likeness uint64
+// Likeness are the fingerprints (SimHash over words and pairs of words) of how
+// the texts of a message begin, and of all the rest: texts that differ in few
+// words have fingerprints that differ in few bits. The zero value is none: even
+// no text has one. Without much of a rest, Rest is Head.
+type Likeness struct {
+	_    struct{} `cbor:",toarray"`
+	Head uint64
+	Rest uint64
+}
 
 // alikeBits is in how many of the 64 bits two texts that count as alike may
 // differ. Texts that have nothing in common differ in 32, give or take 4.
 const alikeBits = 12
 
 // Alike tells whether two texts are the same but for a few words.
-func (l Likeness) Alike(m Likeness) bool { return l.distance(m) <= alikeBits }
+func (l Likeness) Alike(m Likeness) bool { return l.within(m, alikeBits) }
 
-func (l Likeness) distance(m Likeness) int { return bits.OnesCount64(uint64(l ^ m)) }
+func (l Likeness) within(m Likeness, most int) bool {
+	return bits.OnesCount64(l.Head^m.Head) <= most && bits.OnesCount64(l.Rest^m.Rest) <= most
+}
 
-// thin is the number of features below which only equal texts are alike.
-const thin = 8
-
-// LikenessOf is the fingerprint of a subject and the beginning of a text, plain
-// or HTML. Letter case, numbers, mark-up and all of a link but its host are left
-// out, so that the same template to many people is alike.
-func LikenessOf(subject string, text []byte) Likeness {
-	var s sketch
-	s.text([]byte(subject))
-	s.text(text)
-	if s.n < thin {
-		return Likeness(mix(s.exact) | 1)
-	}
-	return s.sum() | 1
+func (l Likeness) distance(m Likeness) int {
+	return bits.OnesCount64(l.Head^m.Head) + bits.OnesCount64(l.Rest^m.Rest)
 }
 
 // sketch adds up the bits of features. A lane holds the counters, a byte each, of
 // every eighth bit; it is emptied into totals before one runs over.
 type sketch struct {
+	hosts  *Hosts
+	thinly bool // every other word and no pairs
 	lanes  [8]uint64
 	filled int
 	totals [64]int32
@@ -66,10 +63,13 @@ func (s *sketch) markup(b []byte) []byte {
 	if end < 0 || len(b) > 1 && !isLetter(b[1]) && b[1] != '/' && b[1] != '!' {
 		return b[1:]
 	}
-	if i := bytes.Index(b[:end], []byte("://")); i >= 0 {
-		s.host(b[i+3 : end])
+	for tag := b[:end]; ; {
+		i := bytes.Index(tag, []byte("//"))
+		if i < 0 {
+			return b[end+1:]
+		}
+		tag = s.host(tag[i+2:])
 	}
-	return b[end+1:]
 }
 
 // word takes the word that begins at i, or the link, of which it takes the host
@@ -99,7 +99,10 @@ func (s *sketch) host(b []byte) []byte {
 	for ; i < len(b) && (isLetter(b[i]) || isDigit(b[i]) || b[i] == '.' || b[i] == '-'); i++ {
 		h = (h ^ uint64(lower(b[i]))) * prime
 	}
-	s.add(h)
+	if i > 0 {
+		s.add(h)
+		s.hosts.add(h)
+	}
 	for i < len(b) && b[i] > ' ' && b[i] != '"' && b[i] != '\'' && b[i] != '<' && b[i] != '>' {
 		i++
 	}
@@ -122,13 +125,16 @@ func mix(h uint64) uint64 {
 // add takes a word, and the pair that it makes with the one before: two
 // features, whose bits are added to each other two by two first.
 func (s *sketch) add(word uint64) {
+	if s.thinly && word>>32&1 == 0 {
+		return
+	}
 	const (
 		twos   = 0x5555555555555555
 		octets = 0x0303030303030303
 	)
 	s.exact = s.exact*prime + word
 	one, two := mix(word), uint64(0)
-	if s.n++; s.last != 0 {
+	if s.n++; s.last != 0 && !s.thinly {
 		two = mix(s.last*3 + word)
 		s.n++
 	}
@@ -158,15 +164,22 @@ func (s *sketch) empty() {
 	s.filled = 0
 }
 
-// sum has the bits that more than half of the features have.
-func (s *sketch) sum() (l Likeness) {
+// thin is the number of features below which only equal texts are alike.
+const thin = 8
+
+// sum has the bits that more than half of the features have, or those of the one
+// text if there are few.
+func (s *sketch) sum() (l uint64) {
+	if s.n < thin {
+		return mix(s.exact) | 1
+	}
 	s.empty()
 	for i, n := range s.totals {
 		if 2*n > s.n {
 			l |= 1 << i
 		}
 	}
-	return l
+	return l | 1
 }
 
 // class is what an octet is in a word.

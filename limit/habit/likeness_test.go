@@ -33,9 +33,9 @@ func TestLikeness(t *testing.T) {
 		{"short and another", "Hi", "Hi", []byte("see you at noon"), []byte("thanks a lot"), false},
 		{"nothing", "", "", nil, []byte("123 456"), true},
 	} {
-		a, b := LikenessOf(c.as, c.a), LikenessOf(c.bs, c.b)
-		if a.Alike(b) != c.alike || a == 0 || b == 0 {
-			t.Errorf("%s: %016x and %016x alike: %v", c.name, a, b, a.Alike(b))
+		a, b := TextOf(c.as, true, c.a).Like, TextOf(c.bs, true, c.b).Like
+		if a.Alike(b) != c.alike || a.Head == 0 || b.Rest == 0 {
+			t.Errorf("%s: %x and %x alike: %v", c.name, a, b, a.Alike(b))
 		}
 	}
 }
@@ -45,7 +45,7 @@ func TestLikeness(t *testing.T) {
 func TestLikenessOfManyTexts(t *testing.T) {
 	var all []Likeness
 	for i := range 300 {
-		all = append(all, LikenessOf("About it", []byte(answer(i))))
+		all = append(all, TextOf("About it", true, []byte(answer(i))).Like)
 	}
 	pairs := 0
 	for i := range all {
@@ -81,8 +81,8 @@ func FuzzLikeness(f *testing.F) {
 	f.Add("", []byte("<<<a://>"))
 	f.Add("a://", []byte("://"))
 	f.Fuzz(func(t *testing.T, subject string, text []byte) {
-		if l := LikenessOf(subject, text); l == 0 || l != LikenessOf(subject, text) {
-			t.Errorf("%x", l)
+		if x := TextOf(subject, true, text, text); x.Like.Head == 0 || x.Like.Rest == 0 || x != TextOf(subject, true, text, text) {
+			t.Errorf("%+v", x)
 		}
 	})
 }
@@ -92,6 +92,6 @@ func BenchmarkLikeness(b *testing.B) {
 	b.SetBytes(int64(len(text)))
 	b.ReportAllocs()
 	for b.Loop() {
-		LikenessOf("Invoice", text)
+		TextOf("Invoice", true, text)
 	}
 }

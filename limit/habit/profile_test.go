@@ -55,7 +55,7 @@ func TestWindow(t *testing.T) {
 		{"24 hours ago", 24 * time.Hour, noon, 100, 0},
 		{"25 hours ago", 25 * time.Hour, noon, 0, 0},
 		{"a year ago", 365 * 24 * time.Hour, noon, 0, 0},
-		{"the clock was set back", -2 * time.Hour, noon, 0, 0},
+		{"the clock was set back", -2 * time.Hour, noon, 100, 100},
 	} {
 		var p profile
 		p.at(hourOf(c.now.Add(-c.ago))).New[mass] = 100
@@ -86,11 +86,12 @@ func TestBounds(t *testing.T) {
 		{"others have used half", 0, [kinds]int64{mass: 100}, single, 135},
 		{"others have used all", 0, [kinds]int64{mass: 5000}, single, 13.5},
 		{"twice what is usual", 1000, [kinds]int64{}, mass, 2000},
+		{"mass mail has what the others leave", 1000, [kinds]int64{single: 500}, mass, 1500},
 		{"eight times, of a known text", 1000, [kinds]int64{}, known, 8000},
 		{"what is usual stays when the floor is used up", 1000, [kinds]int64{mass: 5000}, single, 2000},
 	} {
 		var p profile
-		p.Usual.Day[c.k] = c.usual
+		p.Usual.allow(c.k, c.usual)
 		if day, _ := p.bounds(&window{day: c.used}, c.k, o); math.Abs(day-c.day) > 0.01 {
 			t.Errorf("%s: %v, want %v", c.name, day, c.day)
 		}
@@ -123,7 +124,7 @@ func TestScore(t *testing.T) {
 		{name: "to known recipients", q: Question{}, k: known, as: func(p *profile) { p.at(hourOf(noon)).New[mass] = 5000 }},
 		{name: "a text that is held", q: Question{New: 1}, k: mass, r: recent{Held: 10, Seen: 400}, points: map[string][2]int64{Content: {60, 60}}},
 		{name: "a new text beyond the floor", q: Question{New: 1}, k: mass, r: recent{Seen: 50},
-			as: func(p *profile) { p.at(hourOf(noon)).New[mass], p.Usual.Day[mass], p.Usual.Hour[mass] = 300, 200, 200 }, points: map[string][2]int64{Content: {9, 11}}},
+			as: func(p *profile) { p.at(hourOf(noon)).New[mass] = 300; p.Usual.allow(mass, 200) }, points: map[string][2]int64{Content: {9, 11}}},
 		{name: "many messages", q: Question{}, as: func(p *profile) { p.asked = hourCount{Hour: hourOf(noon), Messages: 800} }, points: map[string][2]int64{Volume: {15, 15}}},
 		{name: "as many as ever", q: Question{}, as: func(p *profile) { p.asked, p.Usual.Messages = hourCount{Hour: hourOf(noon), Messages: 800}, 700 }},
 		{name: "in office hours", q: Question{}, as: office},
@@ -143,7 +144,7 @@ func TestScore(t *testing.T) {
 				c.q.Now = noon
 			}
 			p.flying[c.k] += c.q.New
-			a := p.score(&c.q, c.k, &c.r, o)
+			a := p.score(&c.q, c.q.Now, ofCredential, c.k, &c.r, o)
 			var sum int64
 			for _, r := range a.Reasons {
 				want, ok := c.points[r.Name]
@@ -162,36 +163,38 @@ func TestScore(t *testing.T) {
 // A text is known once it passed on three days; what is held and not released
 // never is, nor what is nearly the same.
 func TestTextsLearn(t *testing.T) {
-	const l, other = Likeness(0xff), Likeness(0xffff_ffff_0000_0001)
+	l, other, near := like(0xff), like(0xffff_ffff_0000_0001), like(0xffff_ffff_0000_000e)
+	o := &Options{Floor: 200, Growth: 1.15}
 	var x texts
 	for day := range uint16(knownAfter) {
 		hour := uint32(day+1) * 24
 		for range learntAfter {
-			k, r := x.note(l, hour)
-			r.Passed++
+			k, r, _ := x.note(&l, 1, hour)
+			r.Passed, r.Reached = r.Passed+1, r.Reached+1
 			if k == known {
 				t.Fatalf("known on day %d", day)
 			}
 		}
-		_, r := x.note(other, hour)
+		_, r, _ := x.note(&other, 1, hour)
 		r.Held += blamedAfter
 		r.Passed += learntAfter
-		x.learn(day + 1)
+		x.learn(day+1, o)
 	}
-	if k, _ := x.note(l, 24*9); k != known {
+	if k, _, _ := x.note(&l, 1, 24*9); k != known {
 		t.Errorf("it is %s", k)
 	}
-	if k, _ := x.note(other, 24*9); k != mass {
+	if k, _, _ := x.note(&other, 1, 24*9); k != mass {
 		t.Errorf("what is held is %s", k)
 	}
-	if x.learnt(other) != nil || x.learnt(other^0xf) != nil {
+	if x.learnt(other.Like) != nil || x.learnt(near.Like) != nil {
 		t.Error("what is held was learnt")
 	}
 	// Very many other texts do not push out the one that is blamed.
 	for i := range 1000 {
-		x.note(Likeness(mix(uint64(i)+1)|1), 24*9)
+		text := like(mix(uint64(i)+1) | 1)
+		x.note(&text, 1, 24*9)
 	}
-	if r := x.find(other); r == nil || !r.blamed() {
+	if r := x.find(other.Like); r == nil || !r.blamed() {
 		t.Error("what is held was forgotten")
 	}
 }

@@ -13,8 +13,11 @@ type Question struct {
 	Tenant     mail.TenantID
 	Credential string
 	Now        time.Time
-	New        int64    // recipients whom the tenant has not mailed of late
-	Text       Likeness // not needed without new recipients
+	New        int64 // recipients whom the tenant has not mailed of late
+	Text       Text  // not needed without new recipients
+	Size       int64 // octets
+	// Everywhere tells that the credential may be used for several tenants.
+	Everywhere bool
 	// Recipients and Bounces of the credential's last 24 hours; they need not be
 	// known.
 	Recipients, Bounces int64
@@ -24,10 +27,14 @@ type Question struct {
 type Answer struct {
 	Score   int64 // sum of the points, at most 100
 	Reasons []Reason
-	// NewRecipients are those of the credential's last 24 hours that were not
-	// held, with those that are being decided on.
+	// NewRecipients are those of the last 24 hours that were not held, with those
+	// that are being decided on: of the credential, or of all credentials of the
+	// tenant or all tenants of the credential, whichever gave the score.
 	NewRecipients int64
 	Held          int64 // messages of the credential that are held by now
+	// Octets held of the credential's messages and of all of the tenant, with
+	// those of others that are being decided on.
+	HeldOctets, TenantHeldOctets int64
 }
 
 // Text is the reasons in one line.
@@ -83,25 +90,25 @@ const (
 	spare        = 10
 )
 
-// score says how unusual a message of kind k is. Its own new recipients are
-// among those flying.
-func (p *profile) score(q *Question, k kind, r *recent, o *Options) (a Answer) {
-	if p.Episode != nil {
-		a.Held = p.Episode.Messages
-	}
-	w := p.window(q.Now)
+// score says how unusual a message of kind k is at a time of the profile's clock.
+// Its own new recipients are among those flying.
+func (p *profile) score(q *Question, now time.Time, of level, k kind, r *recent, o *Options) (a Answer) {
+	w := p.window(now)
 	for _, n := range w.day {
 		a.NewRecipients += n
 	}
 	if q.New > 0 {
-		p.scoreNew(&a, &w, k, o)
-		p.scoreContent(&a, &w, k, r, o)
+		p.scoreNew(&a, &w, of, k, o)
+		p.scoreContent(&a, &w, of, k, r, o)
+	}
+	if of != ofCredential {
+		return a
 	}
 	u := &p.Usual
 	if f := ratio(float64(w.messages), max(float64(o.Floor)/2, float64(u.Messages))); f > 2 {
 		a.add(Volume, int64(within(5*log2(f), 0, 20)), "%d messages in this hour; usual are at most %d", w.messages, round(u.Messages))
 	}
-	p.scoreHour(&a, hourOf(q.Now))
+	p.scoreHour(&a, hourOf(now))
 	if f := ratio(float64(q.Bounces), float64(q.Recipients)); q.Recipients >= 50 && f >= 0.05 {
 		a.add(Bounces, int64(within(f*200, 10, 20)), "%d of %d recipients of the last 24 hours bounced", q.Bounces, q.Recipients)
 	}
@@ -111,20 +118,23 @@ func (p *profile) score(q *Question, k kind, r *recent, o *Options) (a Answer) {
 // bounds are how many new recipients of one kind may pass in 24 hours and in
 // one.
 func (p *profile) bounds(w *window, k kind, o *Options) (day, hour float64) {
-	free := float64(o.Floor)
+	others := float64(0)
 	for other := range kinds {
 		if other != k {
-			free -= float64(w.day[other])
+			others += float64(w.day[other])
 		}
 	}
-	free = floorStretch * max(free, spare)
-	forDay, forHour := stretch(k)
-	return max(free, forDay*float64(p.Usual.Day[k])), max(free, forHour*float64(p.Usual.Hour[k]))
+	free := floorStretch * max(float64(o.Floor)-others, spare)
+	day, hour = float64(p.Usual.DayRoom[k]), float64(p.Usual.HourRoom[k])
+	if k == mass { // a text that becomes known does not have its room twice
+		day = min(day, float64(p.Usual.AllRoom)-others)
+	}
+	return max(free, day), max(free, hour)
 }
 
 // scoreNew compares the new recipients with their bounds: the points rise from
 // three quarters of a bound on, and beyond it are [Over] at least.
-func (p *profile) scoreNew(a *Answer, w *window, k kind, o *Options) {
+func (p *profile) scoreNew(a *Answer, w *window, of level, k kind, o *Options) {
 	day, hour := p.bounds(w, k, o)
 	inDay, inHour := float64(w.day[k])/day, float64(w.hour[k])/hour
 	seen, usual, span := w.day[k], round(p.Usual.Day[k]), "24 hours"
@@ -136,19 +146,26 @@ func (p *profile) scoreNew(a *Answer, w *window, k kind, o *Options) {
 	if f > 1 {
 		points = Over + int64(within(10*log2(f), 0, 20))
 	}
-	a.add(NewRecipients, points, "%d new recipients in %s by %s; usual are at most %d, and %d of all kinds are free", seen, span, k, usual, o.Floor)
+	if of == ofPlatform { // how much others send is no tenant's business
+		a.add(NewRecipients, points, "more new recipients than usual%s by %s", of, k)
+		return
+	}
+	a.add(NewRecipients, points, "%d new recipients%s in %s by %s; usual are at most %d, and %d of all kinds are free", seen, of, span, k, usual, o.Floor)
 }
 
 // scoreContent looks at mass mail: of a text that is held already, or of new
 // texts beyond what is usual.
-func (p *profile) scoreContent(a *Answer, w *window, k kind, r *recent, o *Options) {
+func (p *profile) scoreContent(a *Answer, w *window, of level, k kind, r *recent, o *Options) {
 	switch {
 	case k != mass:
+	case of == ofPlatform && r.blamed():
+		a.add(Content, Over, "mail of this text is held%s", of)
+	case of == ofPlatform:
 	case r.blamed():
-		a.add(Content, Over, "%d messages of this text are held; it came %d times of late", r.Held, r.Seen)
+		a.add(Content, Over, "%d messages of this text were held%s; it came %d times of late", r.Held, of, r.Seen)
 	case w.day[known]+w.day[single]+w.day[mass] > o.Floor:
 		f := ratio(float64(w.day[mass]), float64(p.Usual.Day[mass]))
-		a.add(Content, int64(within(20*(f-1), 0, 20)), "%d messages of late have this text, which is new; usual are %d new recipients a day by new texts", r.Seen, round(p.Usual.Day[mass]))
+		a.add(Content, int64(within(20*(f-1), 0, 20)), "%d messages of late%s have this text, which is new; usual are %d new recipients a day by new texts", r.Seen, of, round(p.Usual.Day[mass]))
 	}
 }
 

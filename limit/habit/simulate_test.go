@@ -20,7 +20,7 @@ var start = time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC)
 type sent struct {
 	at   time.Time
 	new  int64
-	text Likeness
+	text Text
 }
 
 // sender makes the messages of one day.
@@ -53,9 +53,9 @@ func chance(r *rand.Rand, p float64) int64 {
 }
 
 // filled is a template with somebody's name in it.
-func filled(r *rand.Rand, subject, text string) Likeness {
+func filled(r *rand.Rand, subject, text string) Text {
 	n := r.IntN(1_000_000)
-	return LikenessOf(fmt.Sprintf("%s %d", subject, n), fmt.Appendf(nil, text, fmt.Sprintf("Name%c Family%c", 'a'+n%26, 'a'+n/26%26), n, n+1))
+	return TextOf(fmt.Sprintf("%s %d", subject, n), true, fmt.Appendf(nil, text, fmt.Sprintf("Name%c Family%c", 'a'+n%26, 'a'+n/26%26), n, n+1))
 }
 
 // normal are senders who do nothing wrong.
@@ -67,20 +67,20 @@ func normal() map[string]sender {
 				n /= 5
 			}
 			return spread(r, day, n, 7, 18, func(i int) sent {
-				return sent{new: chance(r, 0.15), text: LikenessOf("Re: order", []byte(answer(day*1000+i)))}
+				return sent{new: chance(r, 0.15), text: TextOf("Re: order", true, []byte(answer(day*1000+i)))}
 			})
 		},
 		"newsletter": func(r *rand.Rand, day int) []sent { // a new text to all each morning
 			text := []byte(answer(day + 1_000_000))
 			return spread(r, day, 2000, 6, 7, func(int) sent {
-				return sent{new: chance(r, 0.01), text: LikenessOf("News of today", text)}
+				return sent{new: chance(r, 0.01), text: TextOf("News of today", true, text)}
 			})
 		},
 		"event tool": func(r *rand.Rand, day int) []sent { // everybody is new; another event every other day
 			n := about(r, 1500, 0.25)
 			return spread(r, day, n, 5, 22, func(i int) sent {
 				if i%3 == 0 {
-					return sent{new: 1, text: LikenessOf("Invitation", []byte(answer(day/2+2_000_000)))}
+					return sent{new: 1, text: TextOf("Invitation", true, []byte(answer(day/2+2_000_000)))}
 				}
 				return sent{new: 1, text: filled(r, "Your ticket", ticket)}
 			})
@@ -97,7 +97,7 @@ func normal() map[string]sender {
 			}
 			return spread(r, day, about(r, n, 0.2), 6, 18, func(i int) sent {
 				if day%7 == 0 && i%4 == 0 { // the text of the week
-					return sent{new: chance(r, 0.4), text: LikenessOf("Offer", []byte(answer(day+3_000_000)))}
+					return sent{new: chance(r, 0.4), text: TextOf("Offer", true, []byte(answer(day+3_000_000)))}
 				}
 				return sent{new: chance(r, 0.6), text: filled(r, "Your invoice", invoice)}
 			})
@@ -196,7 +196,7 @@ func TestNormalSenders(t *testing.T) {
 // honest mail on.
 func attacks() map[string]func(r *rand.Rand) []sent {
 	begin := start.AddDate(0, 0, trained)
-	text := func(r *rand.Rand) Likeness { return filled(r, "Your mailbox", phish) }
+	text := func(r *rand.Rand) Text { return filled(r, "Your mailbox", phish) }
 	flood := func(n int, hour int, every time.Duration, message func(r *rand.Rand, i int) sent) func(r *rand.Rand) []sent {
 		return func(r *rand.Rand) []sent {
 			var list []sent
@@ -214,7 +214,7 @@ func attacks() map[string]func(r *rand.Rand) []sent {
 		"at night":       flood(10_000, 2, 100*time.Millisecond, same),
 		"over ten hours": flood(10_000, 8, 7100*time.Millisecond, same),
 		"many texts": flood(10_000, 10, 100*time.Millisecond, func(_ *rand.Rand, i int) sent {
-			return sent{new: 1, text: LikenessOf("Hi", []byte(answer(i+9_000_000)))}
+			return sent{new: 1, text: TextOf("Hi", true, []byte(answer(i+9_000_000)))}
 		}),
 		"1,000 at a time": flood(50, 10, 10*time.Second, func(r *rand.Rand, _ int) sent { return sent{new: 1000, text: text(r)} }),
 		"a week of drip":  flood(10_000, 0, time.Minute, same),
@@ -228,8 +228,8 @@ func attacks() map[string]func(r *rand.Rand) []sent {
 // one cap for all, and one made to measure for each.
 func TestAttacks(t *testing.T) {
 	type habits struct {
-		stored []byte
-		peak   int
+		stored, tenant []byte
+		peak           int
 	}
 	all, worst := map[string]habits{}, 0
 	for name, who := range normal() {
@@ -239,7 +239,9 @@ func TestAttacks(t *testing.T) {
 		for _, n := range s.perHour {
 			h.peak = max(h.peak, n)
 		}
-		h.stored, _ = s.h.profiles[owner{7, name}].p.encode()
+		own := owner{7, name}
+		h.stored, _ = s.h.profiles[own].p.encode()
+		h.tenant, _ = s.h.profiles[own.ofTenant()].p.encode()
 		all[name], worst = h, max(worst, h.peak)
 	}
 	t.Logf("%-15s %-13s %8s %13s %12s", "attack", "through", "reached", "cap for each", "cap for all")
@@ -252,9 +254,11 @@ func TestAttacks(t *testing.T) {
 		}
 		for through, h := range all {
 			s := newSim(t, through)
-			e := s.h.entry(owner{7, through})
-			s.h.decode(h.stored, &e.p)
-			e.loaded = true
+			for who, stored := range map[owner][]byte{{7, through}: h.stored, {tenant: 7}: h.tenant} {
+				e := s.h.entry(who)
+				s.h.decode(stored, &e.p)
+				e.loaded = true
+			}
 			var out int64
 			for _, m := range list {
 				out += s.send(m)

@@ -52,6 +52,7 @@ func (h *Habits) decode(b []byte, p *profile) {
 	var stored profile
 	if len(b) > 0 && b[0] == version && h.dec.Unmarshal(b[1:], &stored) == nil {
 		*p = stored
+		p.ready()
 	}
 }
 
@@ -129,13 +130,16 @@ func (h *Habits) write(ctx context.Context, some []*entry) error {
 	return err
 }
 
-// owners are all credentials that have a profile for the tenant, by name.
+// owners are all credentials that have a profile of their own for the tenant, by
+// name.
 func (h *Habits) owners(ctx context.Context, t mail.TenantID) ([]owner, error) {
 	var list []owner
 	prefix := key(owner{tenant: t})
 	err := h.store.View(ctx, func(r kv.Reader) error {
 		return r.Scan(kv.Range{Prefix: prefix, KeysOnly: true}, func(k, _ []byte) bool {
-			list = append(list, owner{t, string(k[len(prefix):])})
+			if who := (owner{t, string(k[len(prefix):])}); who.level() == ofCredential {
+				list = append(list, who)
+			}
 			return true
 		})
 	})
@@ -144,7 +148,7 @@ func (h *Habits) owners(ctx context.Context, t mail.TenantID) ([]owner, error) {
 	}
 	h.mu.Lock()
 	for who := range h.profiles {
-		if who.tenant == t {
+		if who.tenant == t && who.level() == ofCredential {
 			list = append(list, who)
 		}
 	}

@@ -14,35 +14,80 @@ type Text struct {
 	Encoding string // of Content-Transfer-Encoding
 }
 
-// First gives up to most octets of the first text of a body, decoded. The body
-// is what of it is at hand: its beginning will do. Broken MIME and a message
-// without text give what can be had, be it nothing. The text may share memory
-// with body.
-func (t Text) First(body []byte, most int) []byte {
-	text, _ := t.first(body, most, 0)
-	return text
+// Bounds of Texts: how deep multiparts may be nested, how many parts are looked
+// at, and how many texts given.
+const (
+	textDepth = 6
+	textParts = 100
+	textMost  = 8
+)
+
+// Texts gives the texts of a body, decoded, of all together up to most octets,
+// and tells whether these are all. The body is what of it is at hand. Broken MIME
+// and a message without text give what can be had, be it nothing. A text may
+// share memory with body. A message within the message is none of its texts, but
+// some programs show it, so that these are not all then.
+func (t Text) Texts(body []byte, most int) (list [][]byte, all bool) {
+	r := reader{room: most, all: true}
+	r.part(t, body, 0)
+	return r.list, r.all
 }
 
-// first looks into a part; ok is false when there is no text in it.
-func (t Text) first(body []byte, most, depth int) (text []byte, ok bool) {
+// reader collects texts.
+type reader struct {
+	list  [][]byte
+	room  int // octets
+	parts int
+	all   bool
+}
+
+func (r *reader) part(t Text, body []byte, depth int) {
+	if r.parts++; r.parts > textParts {
+		r.all = false
+		return
+	}
 	if header.IsMultipart(t.Type) {
 		_, params := header.ContentType(t.Type)
-		if depth > maxDepth || params["boundary"] == "" {
-			return nil, false
+		if depth >= textDepth || params["boundary"] == "" {
+			r.all = false
+			return
 		}
-		return firstOf(body, "--"+params["boundary"], most, depth)
+		r.multipart(body, "--"+params["boundary"], depth)
+		return
 	}
 	if t.Type != "" && !isText(t.Type) {
-		return nil, false
+		r.all = r.all && !isMessage(t.Type)
+		return
 	}
+	if len(r.list) == textMost {
+		r.all = false
+		return
+	}
+	text, right := t.decode(body, r.room+1)
+	r.all = r.all && right
+	if len(text) > r.room {
+		text, r.all = text[:r.room], false
+	}
+	r.room -= len(text)
+	r.list = append(r.list, text)
+}
+
+// decode gives up to most octets; right is false where programs may see more.
+func (t Text) decode(body []byte, most int) (text []byte, right bool) {
 	encoding := strings.Trim(t.Encoding, " \t")
 	switch {
 	case strings.EqualFold(encoding, "base64"):
-		return fromBase64(body, most), true
+		return fromBase64(body, most)
 	case strings.EqualFold(encoding, "quoted-printable"):
 		return fromQuotedPrintable(body, most), true
 	}
 	return body[:min(most, len(body))], true
+}
+
+func isMessage(value string) bool {
+	const prefix = "message/rfc822"
+	value = strings.TrimLeft(value, " \t\r\n")
+	return len(value) >= len(prefix) && strings.EqualFold(value[:len(prefix)], prefix) || strings.HasPrefix(strings.ToLower(value), "message/global")
 }
 
 func isText(value string) bool {
@@ -51,16 +96,13 @@ func isText(value string) bool {
 	return len(value) > len(prefix) && strings.EqualFold(value[:len(prefix)], prefix)
 }
 
-// firstOf looks into the parts between the delimiters (RFC 2046, section 5.1.1).
-func firstOf(body []byte, delimiter string, most, depth int) (text []byte, ok bool) {
-	at := nextPart(body, delimiter)
-	for range maxDepth {
-		if at < 0 {
-			return nil, false
-		}
+// multipart looks into the parts between the delimiters (RFC 2046, section
+// 5.1.1).
+func (r *reader) multipart(body []byte, delimiter string, depth int) {
+	for at := nextPart(body, delimiter); at >= 0 && r.parts <= textParts; {
 		body = body[at:]
 		if bytes.HasPrefix(body, []byte("--")) { // the end
-			return nil, false
+			return
 		}
 		if i := bytes.IndexByte(body, '\n'); i >= 0 {
 			body = body[i+1:]
@@ -76,17 +118,15 @@ func firstOf(body []byte, delimiter string, most, depth int) (text []byte, ok bo
 		} else if i := bytes.Index(part, []byte("\r\n\r\n")); i >= 0 {
 			head = part[:i+4]
 		} else {
-			continue // no body, or it does not begin in what is at hand
+			r.all = false // no body, or it does not begin in what is at hand
+			continue
 		}
 		var t Text
 		t.Type, _ = header.Lookup(head, "Content-Type")
 		t.Encoding, _ = header.Lookup(head, "Content-Transfer-Encoding")
 		t.Type = strings.TrimLeft(t.Type, " \t")
-		if text, ok = t.first(part[len(head):], most, depth+1); ok {
-			return text, true
-		}
+		r.part(t, part[len(head):], depth+1)
 	}
-	return nil, false
 }
 
 // nextPart is where the first delimiter at the beginning of a line ends; -1 if
@@ -105,12 +145,13 @@ func nextPart(body []byte, delimiter string) int {
 	}
 }
 
-// fromBase64 passes over line ends, and ends where the text is not base64.
-func fromBase64(body []byte, most int) []byte {
+// fromBase64 passes over line ends, and ends where the text is not base64; some
+// programs pass over that, too.
+func fromBase64(body []byte, most int) (text []byte, right bool) {
 	body = body[:min(len(body), most/3*4+most/16+8)]
-	text := make([]byte, base64.StdEncoding.DecodedLen(len(body)))
-	n, _ := base64.StdEncoding.Decode(text, body)
-	return text[:min(n, most)]
+	text = make([]byte, base64.StdEncoding.DecodedLen(len(body)))
+	n, err := base64.StdEncoding.Decode(text, body)
+	return text[:min(n, most)], err == nil || n >= most
 }
 
 // fromQuotedPrintable leaves alone what is no encoding (RFC 2045, section 6.7).

@@ -159,11 +159,13 @@ func bulk(c *cborItems, b *policy.Bulk) {
 }
 
 func unusual(c *cborItems, u *policy.Unusual) {
-	c.fields(4)
+	c.fields(6)
 	number(c, &u.Score)
 	list(c, &u.Reasons, points)
 	number(c, &u.NewRecipients)
 	number(c, &u.Held)
+	number(c, &u.HeldOctets)
+	number(c, &u.TenantHeldOctets)
 }
 
 func points(c *cborItems, p *policy.Points) {

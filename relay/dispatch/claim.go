@@ -142,11 +142,10 @@ func (d *Dispatcher) stored(ctx context.Context, id mail.ID, changes []spool.Cha
 	return is
 }
 
-// tellReleased tells of recipients that were held until a person let them go,
-// while the release is stored. The channel is closed when that has been done.
+// tellReleased tells of recipients that were held and are let go, while the release is stored. The channel is closed when that has been done.
 func (d *Dispatcher) tellReleased(ctx context.Context, o *operation, outs []spool.Outcome, befores [][]mail.Recipient) <-chan struct{} {
 	done := make(chan struct{})
-	if o.kind != opRelease || d.o.Released == nil {
+	if o.kind != opRelease && o.kind != opTimer || d.o.Released == nil {
 		close(done)
 		return done
 	}
@@ -154,9 +153,7 @@ func (d *Dispatcher) tellReleased(ctx context.Context, o *operation, outs []spoo
 	for i := range outs {
 		t := outs[i].ID.Tenant()
 		for k := range befores[i] {
-			if r := &befores[i][k]; r.Next.IsZero() {
-				who[t] = append(who[t], r.Address)
-			}
+			who[t] = append(who[t], befores[i][k].Address)
 		}
 	}
 	go func() {

@@ -36,8 +36,8 @@ type Options struct {
 	AttemptTimeout time.Duration // of one attempt; default 10 minutes
 	StopGrace      time.Duration // for attempts under way when Run is told to stop; default 30 s
 
-	// Released is told which recipients somebody releases that were held without
-	// an end. It must not wait for the dispatcher.
+	// Released is told which recipients were held and are released, by a person or
+	// by the clock. It must not wait for the dispatcher.
 	Released func(ctx context.Context, who map[mail.TenantID][]mail.Address)
 }
 
