@@ -12,10 +12,6 @@ hold contains {
 	count(sensitive) > 0
 }
 
-warn contains {"rule": "four-eyes", "reason": "held: a second person looks at this message before it leaves"} if {
-	count(sensitive) > 0
-}
-
 tag contains {"rule": "four-eyes", "value": "four-eyes"} if count(sensitive) > 0
 
 sensitive contains "the subject" if {

@@ -13,11 +13,11 @@ test_subject_and_file if {
 }
 
 test_the_client_is_told if {
-	count(m.warn) == 1 with input.message as sent("salaries", [])
+	{h.reason | some h in m.hold} == {"a second person looks at this message before it leaves"} with input.message as sent("salaries", [])
 	count(m.tag) == 1 with input.message as sent("salaries", [])
 }
 
 test_ordinary_mail if {
 	held_for(sent("Your order", ["invoice.pdf"])) == set()
-	count(m.warn | m.tag) == 0 with input.message as sent("Your order", ["invoice.pdf"])
+	count(m.tag) == 0 with input.message as sent("Your order", ["invoice.pdf"])
 }
