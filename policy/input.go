@@ -149,8 +149,8 @@ type Message struct {
 
 // Attachment is one attached part.
 type Attachment struct {
-	Filename    string `json:"filename" doc:"decoded, without a path"`
-	ContentType string `json:"content_type" doc:"lower case, without parameters"`
+	Filename    string `json:"filename" doc:"decoded, without a path; its last 255 octets"`
+	ContentType string `json:"content_type" doc:"lower case, without parameters; its last 255 octets"`
 	Size        int64  `json:"size" doc:"octets as they stand in the message"`
 }
 
