@@ -19,6 +19,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"behalf/internal/config"
+	"behalf/internal/duration"
 	"behalf/mail"
 	"behalf/policies"
 	"behalf/policy"
@@ -122,14 +123,7 @@ func short(s string) string {
 	if day := 24 * time.Hour; d%day == 0 && d > 4*day {
 		return fmt.Sprintf("%dd", d/day)
 	}
-	s = d.String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
-	}
-	return s
+	return duration.Text(d)
 }
 
 // plain is text that may stand in a table.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"behalf/internal/duration"
 	"behalf/mail"
 )
 
@@ -169,9 +170,9 @@ func (l Limit) over() Over {
 
 // text is a limit for people.
 func (l Limit) text() string {
-	s := fmt.Sprintf("%s: %s %s in %s, burst %d, over %s", l.Rule, strconv.FormatFloat(l.Rate, 'g', -1, 64), l.Count, spanText(l.Per), max(l.Burst, 1), l.over())
+	s := fmt.Sprintf("%s: %s %s in %s, burst %d, over %s", l.Rule, strconv.FormatFloat(l.Rate, 'g', -1, 64), l.Count, duration.Text(l.Per), max(l.Burst, 1), l.over())
 	if l.MaxWait > 0 && l.over() != OverDefer {
-		s += " for up to " + spanText(l.MaxWait)
+		s += " for up to " + duration.Text(l.MaxWait)
 	}
 	return s + " by " + strings.Join(l.Key, " ")
 }
@@ -309,16 +310,4 @@ func timeText(t time.Time) string {
 		return "none"
 	}
 	return t.UTC().Format(time.RFC3339)
-}
-
-// spanText is a duration without the units that are zero: 24h, 1h30m.
-func spanText(d time.Duration) string {
-	s := d.String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
-	}
-	return s
 }

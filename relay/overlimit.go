@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"behalf/internal/duration"
 	"behalf/limit"
 	"behalf/mail"
 	"behalf/policy"
@@ -63,7 +64,7 @@ func (s *LimitStanding) words() string {
 	if s.Shared {
 		return "the limit " + s.Name() + ", which is shared with others"
 	}
-	text := fmt.Sprintf("the limit %s: %s in %s", s.Name(), s.things(s.Rate), span(s.Per))
+	text := fmt.Sprintf("the limit %s: %s in %s", s.Name(), s.things(s.Rate), duration.Text(s.Per))
 	if float64(s.Allowed()) != s.Rate {
 		text += fmt.Sprintf(", %d at once", s.Allowed())
 	}
@@ -76,18 +77,6 @@ func (s *LimitStanding) things(n float64) string {
 		unit = strings.TrimSuffix(unit, "s")
 	}
 	return strconv.FormatFloat(n, 'f', -1, 64) + " " + unit
-}
-
-// span writes a duration without its zeros: 24h, 90m, 1.5s.
-func span(d time.Duration) string {
-	s := d.String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
-	}
-	return s
 }
 
 // OverLimit is the cause of a refusal by a limit.
