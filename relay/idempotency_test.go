@@ -3,6 +3,7 @@ package relay_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -31,12 +32,89 @@ func TestIdempotency(t *testing.T) {
 	if n := len(w.Offered()); n != 1 {
 		t.Errorf("%d messages handed on", n)
 	}
-	_, err = w.Send(app, "app@acme.example", keyed, "bob@there.example")
+	_, err = w.Send(app, "app@acme.example", keyed, "bob@there.example", "carol@there.example")
 	wantFailure(t, err, "550 5.5.4")
-	// Neither of the two used up the limit of two messages.
+	_, err = w.Send(app, "sales@acme.example", keyed, "bob@there.example")
+	wantFailure(t, err, "550 5.5.4")
+	// None of them used up the limit of two messages.
 	if _, err := w.Send(app, "app@acme.example", body, "bob@there.example"); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestIdempotencyWhenLimitsChange: whether the same is asked for again does not
+// hang on what limits let pass, and nobody is told of a delivery that is none.
+func TestIdempotencyWhenLimitsChange(t *testing.T) {
+	ctx := context.Background()
+	w, clock := clocked(t, map[string]string{"recipient": `limit contains {"rule":"l","key":["tenant",input.tenant.id],"count":"recipients","rate":2,"per":"1h","burst":2}` + "\n"})
+	send := func(to ...string) (relay.Receipt, int, error) {
+		t.Helper()
+		tx := begun(w)
+		taken := 0
+		for _, a := range to {
+			if rcpt(w, tx, a) == nil {
+				taken++
+			}
+		}
+		if taken == 0 {
+			tx.Abort()
+			return relay.Receipt{}, 0, nil
+		}
+		if _, err := tx.Write([]byte(relaytest.CRLF(keyed))); err != nil {
+			t.Fatal(err)
+		}
+		r, err := tx.Commit(ctx)
+		return r, taken, err
+	}
+	again := func(first relay.Receipt, want int, to ...string) {
+		t.Helper()
+		r, taken, err := send(to...)
+		if err != nil || taken != want || !r.Repeated || r.ID != first.ID {
+			t.Errorf("%d taken, %+v, %v; want %d, %s again", taken, r, err, want, first.ID)
+		}
+	}
+	first, taken, err := send("a@there.example", "b@there.example", "c@there.example")
+	if err != nil || taken != 2 {
+		t.Fatal(taken, err)
+	}
+	clock.turn(30 * time.Minute) // the limit has room for one
+	again(first, 1, "a@there.example", "b@there.example", "c@there.example")
+	again(first, 1, "b@there.example") // the one that was put off
+	clock.turn(time.Hour)
+	if _, _, err := send("c@there.example", "a@there.example", "b@there.example"); !strings.Contains(wantFailure(t, err, "550 5.5.4").Text, "not for c@there.example;") {
+		t.Error(err)
+	}
+	if _, _, err := send("c@there.example"); err == nil {
+		t.Error("who is new was told of the first message")
+	}
+	if n := len(w.Offered()); n != 1 {
+		t.Errorf("%d messages", n)
+	}
+}
+
+// TestIdempotencyWithoutLimits: a request by HTTP that is known is answered
+// though the sender's limit is used up, and names whom the first did not take.
+func TestIdempotencyWithoutLimits(t *testing.T) {
+	w := ruled(t, map[string]string{"sender": rate("messages", 1, 1, ""),
+		"recipient": `deny contains {"rule":"no","reason":"no"} if input.recipient.address == "no@there.example"` + "\n"}, "")
+	app := w.App()
+	send := func(hash byte) (relay.Receipt, error) {
+		s := submission("app@acme.example", body, relay.Hints{IdempotencyKey: "k"}, "bob@there.example", "no@there.example")
+		s.Hash = func() [32]byte { return [32]byte{hash} }
+		return w.Intake.Accept(context.Background(), app, relaytest.Client(), s)
+	}
+	first, err := send(1)
+	if err != nil || len(first.Refused) != 1 {
+		t.Fatal(first, err)
+	}
+	_, err = w.Send(app, "app@acme.example", body, "bob@there.example")
+	wantFailure(t, err, "452 4.7.1")
+	again, err := send(1)
+	if err != nil || !again.Repeated || again.ID != first.ID || again.MessageID != first.MessageID || len(again.Refused) != 1 || again.Refused[0].Address.Local != "no" {
+		t.Errorf("%+v, %v; want %+v again", again, err, first)
+	}
+	_, err = send(2)
+	wantFailure(t, err, "550 5.5.4")
 }
 
 // TestIdempotencyIsTheTenants: the same key of another tenant is another key.

@@ -184,6 +184,27 @@ func (in *Intake) Begin(ctx context.Context, p *Principal, c Client, e mail.Enve
 }
 
 func (in *Intake) begin(ctx context.Context, p *Principal, c Client, e mail.Envelope, size int64, h Hints) (*transaction, error) {
+	t, err := in.open(ctx, p, c, e, size, h)
+	if err != nil {
+		return nil, err
+	}
+	begun := false
+	defer func() {
+		if !begun { // be it by a panic
+			t.Abort()
+		}
+	}()
+	if t.view != nil {
+		if err := t.askSender(ctx); err != nil {
+			return nil, err
+		}
+	}
+	begun = true
+	return t, nil
+}
+
+// open makes a transaction that has asked and reserved nothing.
+func (in *Intake) open(ctx context.Context, p *Principal, c Client, e mail.Envelope, size int64, h Hints) (*transaction, error) {
 	if size > in.o.MaxSize {
 		return nil, tooLarge(in.o.MaxSize)
 	}
@@ -193,23 +214,11 @@ func (in *Intake) begin(ctx context.Context, p *Principal, c Client, e mail.Enve
 	}
 	now := in.o.Now()
 	t := &transaction{in: in, p: p, client: c, view: view, envelope: e, declared: size, hints: h, policy: in.Policy.Pin(), now: now.UTC(), began: now, seen: map[string]bool{}}
-	begun := false
-	defer func() {
-		if !begun { // be it by a panic
-			t.Abort()
-		}
-	}()
 	if h.Tenant != "" {
 		if err := t.nameTenant(ctx, h.Tenant); err != nil {
 			return nil, err
 		}
 	}
-	if t.view != nil {
-		if err := t.askSender(ctx); err != nil {
-			return nil, err
-		}
-	}
-	begun = true
 	return t, nil
 }
 

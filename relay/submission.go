@@ -41,6 +41,8 @@ type Receipt struct {
 	// Refused are recipients that were refused one by one; those not named
 	// were accepted. SMTP tells of them itself, in answer to RCPT.
 	Refused []Refusal
+
+	taken map[string]bool // keys of the recipients of a repeated message; nil: it is purged
 }
 
 // Refusal is one recipient that was not accepted, and why.

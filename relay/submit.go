@@ -19,6 +19,10 @@ func (in *Intake) acceptWhole(ctx context.Context, p *Principal, c Client, s Sub
 	if f := in.o.Shed(); f != nil {
 		return Receipt{}, f
 	}
+	if r, found, err := in.repeatedWhole(ctx, p, c, &s); found || err != nil {
+		r.Refused = r.leftOut(s.Recipients)
+		return r, err
+	}
 	t, err := in.begin(ctx, p, c, s.Envelope, 0, s.Hints)
 	if err != nil {
 		return Receipt{}, err
@@ -47,6 +51,9 @@ func (in *Intake) acceptWhole(ctx context.Context, p *Principal, c Client, s Sub
 	}
 	receipt, err := t.Commit(ctx)
 	receipt.Refused = refused
+	if receipt.Repeated {
+		receipt.Refused = receipt.leftOut(s.Recipients)
+	}
 	return receipt, err
 }
 

@@ -29,7 +29,7 @@ type transaction struct {
 
 	recipients []mail.Recipient
 	fates      []fateOfOne     // of each recipient, besides that of the whole message
-	seen       map[string]bool // keys of recipients
+	seen       map[string]bool // keys of the recipients asked for: whether they were taken
 	asked      int             // recipients that the policy has ruled on
 
 	draft   *spool.Draft
@@ -82,6 +82,7 @@ func (t *transaction) Recipient(ctx context.Context, r mail.Recipient) error {
 	if len(t.recipients) >= t.in.o.MaxRecipients {
 		return mail.Fail(452, mail.Enhanced{4, 5, 3}, mail.OfRecipient, mail.ReasonPolicy, "too many recipients; send at most %d in one transaction", t.in.o.MaxRecipients)
 	}
+	t.seen[r.Address.Key()] = false
 	r.State = mail.Queued
 	var fate fateOfOne
 	if t.view != nil {
