@@ -118,16 +118,21 @@ func heldAsUnusual(r *mail.Recipient) bool {
 }
 
 // sortOut counts the slice, and who else goes out for the first time, be it later.
-// It gives back what the slice took from limits on recipients: mail that does not
-// go must not use up what the rest of the tenant's mail needs. What counts
-// messages and octets stays: to keep it costs as much as to send it.
+// It gives back what the slice took from limits on recipients, and all that the
+// message took if nothing of it goes: a thief must not use up what the rest of
+// the tenant's mail needs. How much may be kept is bounded by the policy, in
+// messages and in octets.
 func (t *transaction) sortOut() {
 	now := t.clock()
+	goes := 0
 	for i := len(t.recipients) - 1; i >= 0; i-- { // the last first: what is given back moves those behind it
 		r, f := &t.recipients[i], &t.fates[i]
 		slice := heldAsUnusual(r)
 		if slice {
 			t.heldUnusual++
+		}
+		if !slice || !kept(r) {
+			goes++
 		}
 		switch {
 		case slice && kept(r):
@@ -139,6 +144,9 @@ func (t *transaction) sortOut() {
 		case f.firstTime && !kept(r) && !r.State.Final():
 			t.passedNew++
 		}
+	}
+	if goes == 0 {
+		t.reservation.Abort(now)
 	}
 }
 

@@ -229,21 +229,26 @@ func TestHoldOfNewRecipients(t *testing.T) {
 	}
 }
 
-// TestHeldCounts: what is held as unusual is counted where messages and octets
-// are, also when a limit on messages is named at the recipient stage and one
-// recipient of several is held.
+// TestHeldCounts: a message that is held as unusual for one recipient and goes to
+// another is counted where messages are, also when that limit is named at the
+// recipient stage; one of which nothing goes is not.
 func TestHeldCounts(t *testing.T) {
 	w := ruled(t, map[string]string{
 		"recipient": `limit contains {"rule": "mails", "key": ["t"], "count": "messages", "rate": 10, "per": "24h"}`,
-		"message":   `hold contains {"rule": "unusual", "reason": "odd", "recipients": "new"} if input.message.subject == "odd"`,
+		"message":   `hold contains {"rule": "unusual", "reason": "odd", "recipients": "new"} if {
+			input.message.subject == "odd"
+			input.envelope.new_recipients > 0
+		}`,
 	}, "")
 	w.Accepted(w.App(), "app@acme.example", letter("even", reply), "old@there.example")
-	for i := range 9 {
-		to := []string{fmt.Sprintf("a%d@there.example", i), "old@there.example"}
-		w.Accepted(w.App(), "app@acme.example", letter("odd", reply), to[:1+i%2]...)
+	for i := range 20 {
+		w.Accepted(w.App(), "app@acme.example", letter("odd", reply), fmt.Sprintf("new%d@there.example", i))
 	}
-	if _, err := w.Send(w.App(), "app@acme.example", letter("odd", reply), "b@there.example"); err == nil {
-		t.Error("held messages are not counted")
+	for i := range 9 {
+		w.Accepted(w.App(), "app@acme.example", letter("odd", reply), fmt.Sprintf("a%d@there.example", i), "old@there.example")
+	}
+	if _, err := w.Send(w.App(), "app@acme.example", letter("odd", reply), "b@there.example", "old@there.example"); err == nil {
+		t.Error("messages that go to somebody are not counted")
 	}
 }
 

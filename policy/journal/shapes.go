@@ -177,7 +177,7 @@ func points(c *cborItems, p *policy.Points) {
 
 // decision leaves out the digest, which the head of an entry says.
 func decision(c *cborItems, d *policy.Decision) {
-	c.fields(17)
+	c.fields(18)
 	number(c, &d.Action)
 	number(c, &d.Code)
 	enhanced(c, &d.Enhanced)
@@ -185,6 +185,7 @@ func decision(c *cborItems, d *policy.Decision) {
 	text(c, &d.Detail)
 	list(c, &d.Rules, text)
 	c.time(&d.Until)
+	text(c, &d.UntilBy)
 	c.time(&d.ReleaseAt)
 	c.bool(&d.OnlyNew)
 	list(c, &d.Limits, limit)
