@@ -235,7 +235,7 @@ func TestHoldOfNewRecipients(t *testing.T) {
 func TestHeldCounts(t *testing.T) {
 	w := ruled(t, map[string]string{
 		"recipient": `limit contains {"rule": "mails", "key": ["t"], "count": "messages", "rate": 10, "per": "24h"}`,
-		"message":   `hold contains {"rule": "unusual", "reason": "odd", "recipients": "new"} if {
+		"message": `hold contains {"rule": "unusual", "reason": "odd", "recipients": "new"} if {
 			input.message.subject == "odd"
 			input.envelope.new_recipients > 0
 		}`,
