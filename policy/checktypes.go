@@ -90,7 +90,7 @@ func getsToRefs(m *ast.Module) (found bool, err error) {
 				return r, nil
 			}
 		case ast.Ref: // of what a look-up gives, as in object.get(…).name
-			if r := refOf(x[0]); r != nil && len(r) > 1 {
+			if r := refOf(x[0]); len(r) > 1 {
 				found = true
 				return append(r, x[1:]...), nil
 			}

@@ -98,8 +98,10 @@ func TestDraftWaitsForNoDNS(t *testing.T) {
 		r := relay.NewReverseDNS(dns, host, []netip.Addr{netip.MustParseAddr("192.0.2.1")}, nil)
 		defer r.Wait()
 		start := time.Now()
-		if !r.Known(t.Context()) || !r.Known(t.Context()) || time.Since(start) > 0 {
-			t.Errorf("it waited %v", time.Since(start))
+		for range 2 {
+			if !r.Known(t.Context()) || time.Since(start) > 0 {
+				t.Errorf("it waited %v", time.Since(start))
+			}
 		}
 		time.Sleep(time.Second)
 		if r.Known(t.Context()) || dns.asked != 1 {
