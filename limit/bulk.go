@@ -199,22 +199,7 @@ func (b *Bulk) makeRoom() {
 
 // Run writes what changed each second, and once more when ctx ends. Only an
 // error of the store ends it before.
-func (b *Bulk) Run(ctx context.Context) error {
-	ticker := time.NewTicker(snapshotEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-			defer cancel()
-			return b.Flush(last)
-		case <-ticker.C:
-			if err := b.Flush(ctx); err != nil && ctx.Err() == nil {
-				return err
-			}
-		}
-	}
-}
+func (b *Bulk) Run(ctx context.Context) error { return EachSecond(ctx, b.Flush) }
 
 // Flush writes what changed since the last one. What could not be written is
 // written by the next.

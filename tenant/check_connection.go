@@ -73,12 +73,6 @@ func (c *Connection) Account() (mail.Address, bool) {
 	return mail.Address{}, false
 }
 
-// Covers reports whether one of the patterns (an address or *@domain, in the
-// form that the directory keeps) is that of a.
-func Covers(patterns []string, a mail.Address) bool {
-	return slices.Contains(patterns, a.Key()) || slices.Contains(patterns, "*@"+a.Domain)
-}
-
 func (s *SMTP) check(f *faults) {
 	s.Host = checkHost(f, "smtp.host", s.Host)
 	setDefault(&s.Security, "starttls")

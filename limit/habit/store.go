@@ -12,6 +12,7 @@ import (
 	"github.com/fxamacker/cbor/v2"
 
 	"behalf/internal/kv"
+	"behalf/limit"
 	"behalf/mail"
 )
 
@@ -21,7 +22,6 @@ const (
 	tableHabit = 'u'
 	version    = 1
 	keepFor    = 180 * 24 * time.Hour
-	flushEvery = time.Second
 	page       = 200
 )
 
@@ -63,22 +63,7 @@ func (p *profile) encode() ([]byte, error) {
 
 // Run writes what changed each second, and once more when ctx ends. Only an
 // error of the store ends it before.
-func (h *Habits) Run(ctx context.Context) error {
-	ticker := time.NewTicker(flushEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-			defer cancel()
-			return h.Flush(last)
-		case <-ticker.C:
-			if err := h.Flush(ctx); err != nil && ctx.Err() == nil {
-				return err
-			}
-		}
-	}
-}
+func (h *Habits) Run(ctx context.Context) error { return limit.EachSecond(ctx, h.Flush) }
 
 // Flush writes what changed since the last one.
 func (h *Habits) Flush(ctx context.Context) error {

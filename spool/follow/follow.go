@@ -60,11 +60,6 @@ func New(sp *spool.Spool, st kv.Store, name string, handle Handler, o Options) *
 	return &Follower{sp: sp, st: st, name: name, handle: handle, batch: o.Batch, log: o.Log.With("follower", name)}
 }
 
-// Run is New and Run.
-func Run(ctx context.Context, sp *spool.Spool, st kv.Store, name string, handle Handler, o Options) error {
-	return New(sp, st, name, handle, o).Run(ctx)
-}
-
 // Prepare finds the cursor. A follower that has none begins with the next
 // event; that is saved at once, so nothing is missed from then on. Call it
 // before the doors open; Run does what was not done.

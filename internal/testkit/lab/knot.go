@@ -2,10 +2,8 @@ package lab
 
 import (
 	"fmt"
-	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // Knot is a real DNS server that is authoritative for the root, and so for
@@ -13,7 +11,6 @@ import (
 type Knot struct {
 	*Process
 	Addr string // host:port, UDP and TCP
-	dir  string
 }
 
 // StartKnot serves records, given one a line as in a zone file with absolute
@@ -22,7 +19,7 @@ func StartKnot(t testing.TB, records string) *Knot {
 	t.Helper()
 	knotd := Program(t, "knotd")
 	dir, ip, port := Dir(t), IP(), Port(t)
-	k := &Knot{Addr: Addr(ip, port), dir: dir}
+	k := &Knot{Addr: Addr(ip, port)}
 	Write(t, dir, "root.zone", rootZone(1, records))
 	conf := Write(t, dir, "knot.conf", fmt.Sprintf(`
 server:
@@ -48,14 +45,6 @@ zone:
 	Listens(t, k.Addr)
 	Until(t, patience, "the zone", func() bool { return Resolves(k.Addr, ".", "SOA") })
 	return k
-}
-
-// Set replaces all records.
-func (k *Knot) Set(t testing.TB, records string) {
-	t.Helper()
-	serial := int(time.Now().UnixNano() >> 20 & 0x7fffffff)
-	Write(t, k.dir, "root.zone", rootZone(serial, records))
-	MustRun(t, "", Program(t, "knotc"), "-s", filepath.Join(k.dir, "knot.sock"), "-b", "zone-reload", ".")
 }
 
 func rootZone(serial int, records string) string {

@@ -1,19 +1,10 @@
 package lab
 
 import (
-	"context"
-	"net"
 	"time"
 
 	"github.com/miekg/dns"
 )
-
-// Resolver asks only the server at addr.
-func Resolver(addr string) *net.Resolver {
-	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, network, addr)
-	}}
-}
 
 // Resolves reports whether the server at addr knows such a record.
 func Resolves(addr, name, kind string) bool {
