@@ -41,6 +41,16 @@ func viaTenants(names ...string) string {
 	return strings.Join(docs, "---\n")
 }
 
+// viaHop gives YAML of a tenant whose mail goes through an SMTP account, and is
+// not signed: a signature costs more than all else that is done to a message.
+func viaHop(w *lab.World, name string) string {
+	return fmt.Sprintf("kind: tenant\nname: %[1]s\nmethods: [connection]\nroute: [ { connection: hop } ]\n---\n"+
+		"kind: credential\ntenant: %[1]s\nname: app\nsecret: %[1]s%[2]s\n---\n"+
+		"kind: identity\ntenant: %[1]s\naddress: \"*@%[1]s.test\"\nverified: true\n---\n"+
+		"kind: connection\ntenant: %[1]s\nname: hop\nprovider: smtp\nsenders: [app@%[1]s.test, \"*@%[1]s.test\"]\nsmtp: { host: %[3]s, port: %[4]d, security: none }\n",
+		name, limitSecret, w.Sink.Host(), w.Sink.Port())
+}
+
 // put makes a folder what the path names, in one step: the path is a symbolic
 // link.
 func put(t *testing.T, path, folder string) {
@@ -189,7 +199,7 @@ func TestE2EPolicyReload(t *testing.T) {
 	}
 	write(folder(1), 1)
 	put(t, path, folder(1))
-	r := w.Relay(t, lab.RelayOptions{Binary: binary(t), Config: "policy: { path: \"" + path + "\" }\n", Resources: viaTenants("acme")})
+	r := w.Relay(t, lab.RelayOptions{Binary: binary(t), Config: "policy: { path: \"" + path + "\" }\n", Resources: viaHop(w, "acme"), LogLevel: "info"})
 	l := &reloading{r: r, ticks: make(chan struct{}), taken: map[string]int{}, setOf: map[string]int{}, sets: map[int]int{}, put: []time.Time{{}, time.Now()}}
 	var wg sync.WaitGroup
 	for range 20 {

@@ -30,7 +30,7 @@ func TestE2ETakeover(t *testing.T) {
 			resources += "---\nkind: credential\ntenant: " + name + "\nname: " + user + "\nsecret: " + name + user + limitSecret + "\n"
 		}
 	}
-	r := w.Relay(t, lab.RelayOptions{Binary: binary(t), Resources: resources[4:]})
+	r := w.Relay(t, lab.RelayOptions{Binary: binary(t), Resources: resources[4:], LogLevel: "info"})
 	open := func(tenant, user string) *session {
 		s, err := dialSession(r.Submissions, tenant+"/"+user, tenant+user+limitSecret)
 		if err != nil {

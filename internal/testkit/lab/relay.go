@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -22,6 +23,7 @@ type RelayOptions struct {
 	Dir       string   // where its data is; default a folder of its own
 	Wrap      []string // a command before the program's, such as strace's
 	Keys      *DKIM    // of the sending domain, send.platform.test
+	LogLevel  string   // default debug
 }
 
 // Relay is the relay as its users run it.
@@ -93,7 +95,7 @@ func (r *Relay) Launch(t testing.TB) {
 	if r.o.Resources != "" {
 		args = append(args, "--apply", filepath.Join(r.Dir, "resources.yaml"))
 	}
-	r.Process = Spawn(t, []string{"BEHALF_LOG_LEVEL=debug"}, args[0], args[1:]...)
+	r.Process = Spawn(t, []string{"BEHALF_LOG_LEVEL=" + cmp.Or(r.o.LogLevel, "debug")}, args[0], args[1:]...)
 }
 
 // Ready asks /readyz; without an answer the code is 0.
