@@ -124,6 +124,7 @@ func (d *Directory) applied(p *plan) (any, Change, error) {
 		return shown(p.old), Unchanged, nil
 	}
 	d.views.drop(p.id)
+	d.whose.drop(p.new)
 	change := Updated
 	if p.old == nil {
 		change = Created

@@ -201,6 +201,7 @@ func (d *Directory) Activate(ctx context.Context, t mail.TenantID, name string) 
 		return fmt.Errorf("activating domain %s: %w", dom.Name, err)
 	}
 	d.views.drop(t)
+	d.whose.drop(dom)
 	d.log.Info("domain active", "tenant", v.Tenant.Name, "domain", dom.Name)
 	return nil
 }

@@ -32,14 +32,16 @@ func (d *Directory) Delete(ctx context.Context, by Actor, ref Ref, ifMatch uint6
 		return ref.missing()
 	}
 	var id mail.TenantID
+	var gone resource
 	err = d.store.Update(ctx, func(w kv.Writer) (err error) {
-		id, err = d.remove(w, ref, ifMatch)
+		id, gone, err = d.remove(w, ref, ifMatch)
 		return err
 	})
 	if err != nil {
 		return err
 	}
 	d.views.drop(id)
+	d.whose.drop(gone)
 	d.log.Info("resource deleted", "kind", ref.Kind, "tenant", ref.Tenant, "name", ref.Name, "by", by.Name)
 	if ref.Kind == KindTenant {
 		if err := d.clean(ctx, id); err != nil {
@@ -49,11 +51,11 @@ func (d *Directory) Delete(ctx context.Context, by Actor, ref Ref, ifMatch uint6
 	return nil
 }
 
-// remove takes one resource out of the store and its indexes.
-func (d *Directory) remove(w kv.Writer, ref Ref, ifMatch uint64) (mail.TenantID, error) {
+// remove takes one resource, which it gives, out of the store and its indexes.
+func (d *Directory) remove(w kv.Writer, ref Ref, ifMatch uint64) (mail.TenantID, resource, error) {
 	id, err := readTenantID(w, ref.Tenant)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	key := resourceKey(id, ref.Kind, ref.Name)
 	if ref.Kind == KindTenant {
@@ -61,28 +63,28 @@ func (d *Directory) remove(w kv.Writer, ref Ref, ifMatch uint64) (mail.TenantID,
 	}
 	r, rec, err := load(w, key, ref.Kind)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	if r == nil {
-		return 0, ref.missing()
+		return 0, nil, ref.missing()
 	}
 	if have := r.meta().Revision; ifMatch != 0 && ifMatch != have {
-		return 0, fmt.Errorf("%s has revision %d, not %d: %w", ref, have, ifMatch, ErrConflict)
+		return 0, nil, fmt.Errorf("%s has revision %d, not %d: %w", ref, have, ifMatch, ErrConflict)
 	}
 	if ref.Kind == KindTenant {
 		// The cascade can take long and be cut off: this mark brings it back.
 		if err := w.Put(deletingKey(id), []byte(ref.Name)); err != nil {
-			return 0, err
+			return 0, nil, err
 		}
 		if err := w.Delete(nameKey(ref.Name)); err != nil {
-			return 0, err
+			return 0, nil, err
 		}
-		return id, w.Delete(key)
+		return id, r, w.Delete(key)
 	}
 	if err := unindex(w, id, r, rec); err != nil {
-		return 0, err
+		return 0, nil, err
 	}
-	return id, w.Delete(key)
+	return id, r, w.Delete(key)
 }
 
 // unindex takes a resource out of u/….
@@ -126,6 +128,7 @@ func (d *Directory) clean(ctx context.Context, id mail.TenantID) error {
 			}
 			return nil
 		})
+		d.whose.dropAll() // what was looked up while the tenant was half gone, too
 		if err != nil || len(keys) < deleteBatch {
 			return err
 		}

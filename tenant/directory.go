@@ -30,6 +30,7 @@ type Directory struct {
 	options      Options
 	defaultRoute []Way
 	views        *views
+	whose        *whose
 	used         *usage
 	pepper       [32]byte // of MACs of secrets
 	decoy        [32]byte // makes verifiers of users that do not exist
@@ -52,6 +53,7 @@ func Open(ctx context.Context, st kv.Store, kr *keyring.Keyring, o Options) (*Di
 		store: st, keys: kr, options: o, log: o.Log,
 		defaultRoute: []Way{{Upstream: first}},
 		views:        newViews(),
+		whose:        newWhose(),
 		used:         newUsage(),
 		pepper:       kr.Derive("credential pepper"),
 		decoy:        kr.Derive("credential decoy"),
