@@ -40,10 +40,23 @@ type Source interface {
 	Size() int64
 }
 
+// Pending is a body that is not known to be on stable storage yet. It is a
+// kv.Durable.
+type Pending interface {
+	// Wait returns when the body would survive a power cut, or why it may not.
+	Wait() error
+	// Token names the body to the store after a crash.
+	Token() []byte
+}
+
 // Store is a place for bodies. All methods may be called from many goroutines.
 type Store interface {
 	// Put stores a body and returns once it would survive a power cut.
 	Put(ctx context.Context, owner Owner, body Source) (Ref, error)
+	// Begin is Put without the wait. The body is placed and written when it
+	// returns, and p tells when it would survive a power cut; nil: it would
+	// already. What fails before the sync is told here.
+	Begin(ctx context.Context, owner Owner, body Source) (ref Ref, p Pending, err error)
 	// Open opens a body; small ones are read whole and checked.
 	Open(ctx context.Context, owner Owner, ref Ref) (Body, error)
 	// Delete says that the owner no longer needs the body; the space is

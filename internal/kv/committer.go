@@ -37,8 +37,10 @@ type Engine interface {
 	// Apply writes the rows, one a key, all or none, and returns nil when they
 	// are on stable storage and later readers see them. Any error means that
 	// the outcome is unknown. There is only one Apply at a time. The keys and
-	// values are the engine's to keep, the slice of rows is not.
-	Apply(rows []Row) error
+	// values are the engine's to keep, the slices are not. What the rows need
+	// must be stable too when Apply returns nil, and the rows may survive a crash
+	// only if it does: an engine waits for it first, or finds out afterwards.
+	Apply(rows []Row, needs []Durable) error
 }
 
 // Limits are what one Apply can take.
@@ -92,6 +94,7 @@ type Committer struct {
 // batch is functions that have run, and what they wrote.
 type batch struct {
 	rows   rows
+	needs  []Durable
 	calls  []*call
 	urgent bool // somebody waits
 	sealed bool
@@ -100,7 +103,8 @@ type batch struct {
 func (b *batch) reset() {
 	b.rows.reset()
 	clear(b.calls)
-	*b = batch{rows: b.rows, calls: b.calls[:0]}
+	clear(b.needs)
+	*b = batch{rows: b.rows, needs: b.needs[:0], calls: b.calls[:0]}
 }
 
 // States of a call.
@@ -324,10 +328,16 @@ func (c *Committer) take(call *call) {
 		return
 	}
 	if call.err == nil {
-		c.batch.rows.merge(&c.writer.own)
+		c.merge()
 	}
-	c.writer.own.reset()
 	c.join(call)
+}
+
+// merge moves what a function wrote into the batch.
+func (c *Committer) merge() {
+	c.batch.rows.merge(&c.writer.own)
+	c.batch.needs = append(c.batch.needs, c.writer.needs...)
+	c.writer.reset()
 }
 
 // room reports whether the overlay fits into the batch.
@@ -351,7 +361,7 @@ func (c *Committer) join(call *call) {
 // try runs fn into the overlay; a panic becomes an error.
 func (c *Committer) try(fn func(Writer) error) (err error) {
 	w := c.writer
-	w.own.reset()
+	w.reset()
 	w.batch, w.synced, w.base, w.err, w.used = &c.batch.rows, nil, c.base, nil, true
 	if c.syncing != nil {
 		w.synced = &c.syncing.rows
@@ -379,8 +389,7 @@ func (c *Committer) handOver() {
 	c.work <- c.syncing
 	if call := c.carry; call != nil {
 		c.carry = nil
-		c.batch.rows.merge(&c.writer.own)
-		c.writer.own.reset()
+		c.merge()
 		c.join(call)
 	}
 }
@@ -411,8 +420,8 @@ func (c *Committer) releaseBase() {
 func (c *Committer) syncAll() {
 	for b := range c.work {
 		err := c.Err()
-		if err == nil && len(b.rows.list) > 0 {
-			if cause := c.engine.Apply(b.rows.list); cause != nil {
+		if err == nil && (len(b.rows.list) > 0 || len(b.needs) > 0) {
+			if cause := c.engine.Apply(b.rows.list, b.needs); cause != nil {
 				c.Fail(cause)
 				err = c.Err()
 			}
@@ -420,6 +429,17 @@ func (c *Committer) syncAll() {
 		answer(b.calls, err)
 		c.synced <- struct{}{}
 	}
+}
+
+// Await waits for what rows need; an engine that cannot tell after a crash
+// whether it was there calls it first.
+func Await(needs []Durable) error {
+	for _, d := range needs {
+		if err := d.Wait(); err != nil {
+			return fmt.Errorf("wait for what the rows need: %w", err)
+		}
+	}
+	return nil
 }
 
 func answer(calls []*call, err error) {

@@ -35,7 +35,10 @@ func (e *slow) Get(key []byte) ([]byte, error) {
 	return []byte(v), nil
 }
 
-func (e *slow) Apply(rows []kv.Row) error {
+func (e *slow) Apply(rows []kv.Row, needs []kv.Durable) error {
+	if err := kv.Await(needs); err != nil {
+		return err
+	}
 	var keys []string
 	for _, r := range rows {
 		keys = append(keys, string(r.Key))

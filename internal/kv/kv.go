@@ -55,6 +55,24 @@ type Writer interface {
 	// PutFor is Put with a life time, after which the key is gone.
 	PutFor(key, value []byte, life time.Duration) error
 	Delete(key []byte) error
+	// Needs says that what the function writes is of no use without d, which is
+	// outside of the store. The outcome is told when d is on stable storage too,
+	// and after a crash the writes are only there if d is. When d fails, so does
+	// the store: whoever can find that out before should.
+	Needs(d Durable)
+}
+
+// MaxToken is the longest token of a Durable, in bytes.
+const MaxToken = 256
+
+// Durable is something outside of the store that is on its way to stable
+// storage, such as the body of a message.
+type Durable interface {
+	// Wait returns when it is on stable storage, or why it is not.
+	Wait() error
+	// Token says what it is, to whoever is asked after a crash whether it is
+	// there.
+	Token() []byte
 }
 
 // Store is an engine. All methods may be called from many goroutines.

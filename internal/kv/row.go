@@ -100,6 +100,7 @@ type overlay struct {
 	synced *rows // being synced; may be nil
 	base   Base
 	limits *Limits
+	needs  []Durable
 	err    error // the first refusal; it fails the function even if ignored
 	used   bool  // false once the function returned
 }
@@ -125,6 +126,16 @@ func (o *overlay) Get(key []byte) ([]byte, error) {
 func (o *overlay) Put(key, value []byte) error { return o.set(key, value, Row{}) }
 
 func (o *overlay) Delete(key []byte) error { return o.set(key, nil, Row{Deleted: true}) }
+
+func (o *overlay) Needs(d Durable) {
+	switch {
+	case !o.used || o.err != nil:
+	case len(d.Token()) > MaxToken:
+		_ = o.refuse(fmt.Errorf("kv: a token of %d bytes is over %d", len(d.Token()), MaxToken))
+	default:
+		o.needs = append(o.needs, d)
+	}
+}
 
 func (o *overlay) PutFor(key, value []byte, life time.Duration) error {
 	if life <= 0 {
@@ -161,4 +172,10 @@ func (o *overlay) set(key, value []byte, r Row) error {
 func (o *overlay) refuse(err error) error {
 	o.err = err
 	return err
+}
+
+func (o *overlay) reset() {
+	o.own.reset()
+	clear(o.needs)
+	o.needs = o.needs[:0]
 }

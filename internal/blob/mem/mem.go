@@ -71,6 +71,12 @@ func (s *Store) Put(ctx context.Context, owner blob.Owner, body blob.Source) (bl
 	return ref, nil
 }
 
+// Begin implements blob.Store; the body is stable at once.
+func (s *Store) Begin(ctx context.Context, owner blob.Owner, body blob.Source) (blob.Ref, blob.Pending, error) {
+	ref, err := s.Put(ctx, owner, body)
+	return ref, nil, err
+}
+
 // Open implements blob.Store.
 func (s *Store) Open(ctx context.Context, owner blob.Owner, ref blob.Ref) (blob.Body, error) {
 	if err := ctx.Err(); err != nil {

@@ -22,7 +22,10 @@ func (e engine) Hold() kv.Base {
 }
 
 // Apply implements kv.Engine: one transaction, one sync.
-func (e engine) Apply(rows []kv.Row) error {
+func (e engine) Apply(rows []kv.Row, needs []kv.Durable) error {
+	if err := kv.Await(needs); err != nil {
+		return err
+	}
 	s := e.s
 	s.mu.Lock()
 	s.take().unlockedRelease() // readers find a snapshot while the commit lasts

@@ -55,7 +55,7 @@ func (l *loader) flush() error {
 	if err := l.ctx.Err(); err != nil || len(l.rows) == 0 {
 		return err
 	}
-	err := l.engine.Apply(l.rows)
+	err := l.engine.Apply(l.rows, nil)
 	l.rows, l.bytes = nil, 0
 	return err
 }

@@ -144,7 +144,10 @@ func (e engine) Hold() kv.Base {
 	return base{view{nil, e.s.state}}
 }
 
-func (e engine) Apply(rows []kv.Row) error {
+func (e engine) Apply(rows []kv.Row, needs []kv.Durable) error {
+	if err := kv.Await(needs); err != nil {
+		return err
+	}
 	s := e.s
 	s.mu.Lock() // a copy marks the tree it is taken from
 	next := s.state.Copy()
