@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
@@ -69,15 +68,4 @@ func (s *server) apply(ctx context.Context, path string) error {
 		s.log.Info("applied", "from", d.where, "change", string(change))
 	}
 	return nil
-}
-
-// limitMemory sets the soft limit of the Go runtime to most of what the control
-// group allows, unless GOMEMLIMIT says otherwise.
-func limitMemory() {
-	if os.Getenv("GOMEMLIMIT") != "" {
-		return
-	}
-	if n := cgroupMemory(); n > 0 {
-		debug.SetMemoryLimit(n / 10 * 9)
-	}
 }
