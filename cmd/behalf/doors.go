@@ -88,11 +88,13 @@ func closeListeners(ls []net.Listener) func() error {
 // addresses of their own.
 func (s *server) openHTTP(context.Context) error {
 	r := web.NewRouter(s.log)
+	auth := &web.Auth{AdminKey: s.adminKey, Intake: s.intake, Throttle: s.throttle, Log: s.log}
 	api.Mount(r, api.Parts{
 		Directory: s.directory, Checker: s.checker, Spool: s.spool, Store: s.store, Intake: s.intake, Dispatcher: s.dispatch, Policy: s.policy, Replay: &replay.Runner{Journal: s.journal},
-		Auth: &web.Auth{AdminKey: s.adminKey, Intake: s.intake, Throttle: s.throttle, Log: s.log}, MaxSize: int64(s.c.Submission.MaxSize), Log: s.log,
+		Auth: auth, MaxSize: int64(s.c.Submission.MaxSize), Log: s.log,
 	}, version)
 	web.Unsubscribe(r, s.intake, s.log)
+	web.Profiles(r, auth, s.log)
 	s.health(r)
 	metrics := promhttp.HandlerFor(s.reg, promhttp.HandlerOpts{Registry: s.reg})
 	if slices.Equal(s.c.Listen.HTTP, s.c.Listen.Metrics) {

@@ -126,11 +126,13 @@ func newWorld(t testing.TB) *world {
 		Metrics: metrics, Shed: func() *mail.Failure { return nil },
 	})
 	r := web.NewRouter(log)
+	auth := &web.Auth{AdminKey: adminKey, Intake: w.intake, Throttle: throttle.New(), Log: log}
 	api.Mount(r, api.Parts{
 		Directory: w.directory, Checker: checker, Spool: w.spool, Store: w.store, Intake: w.intake, Dispatcher: w.dispatch, Policy: engine,
-		Auth: &web.Auth{AdminKey: adminKey, Intake: w.intake, Throttle: throttle.New(), Log: log}, MaxSize: maxSize, Log: log,
+		Auth: auth, MaxSize: maxSize, Log: log,
 	}, "test")
 	web.Unsubscribe(r, w.intake, log)
+	web.Profiles(r, auth, log)
 	w.router = r
 	w.server = httptest.NewUnstartedServer(r)
 	w.server.Config.BaseContext = nil
