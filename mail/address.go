@@ -310,6 +310,20 @@ func quoteLocal(s string) string {
 // Path is the address in angle brackets, as MAIL FROM and RCPT TO want it.
 func (a Address) Path() string { return "<" + a.String() + ">" }
 
+// AppendPath appends what Path gives.
+func (a Address) AppendPath(b []byte) []byte {
+	b = append(b, '<')
+	if isDotString(a.Local) {
+		b = append(b, a.Local...)
+	} else if !a.IsZero() {
+		b = append(b, quoteLocal(a.Local)...)
+	}
+	if a.Domain != "" {
+		b = append(append(b, '@'), a.Domain...)
+	}
+	return append(b, '>')
+}
+
 // ASCII reports whether the address can travel without SMTPUTF8 (RFC 6531).
 func (a Address) ASCII() bool {
 	for i := range len(a.Local) {

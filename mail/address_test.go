@@ -123,7 +123,7 @@ func TestAddressForms(t *testing.T) {
 		{Address{"postmaster", ""}, "postmaster", "<postmaster>", "postmaster@", true},
 		{Address{"Jürgen", "b.example"}, "Jürgen@b.example", "<Jürgen@b.example>", "jürgen@b.example", false},
 	} {
-		if c.a.String() != c.s || c.a.Path() != c.path || c.a.Key() != c.key || c.a.ASCII() != c.ascii {
+		if c.a.String() != c.s || c.a.Path() != c.path || string(c.a.AppendPath(nil)) != c.path || c.a.Key() != c.key || c.a.ASCII() != c.ascii {
 			t.Errorf("%+v: %s %s %s %v", c.a, c.a, c.a.Path(), c.a.Key(), c.a.ASCII())
 		}
 	}
@@ -157,6 +157,9 @@ func safe(t *testing.T, in string, a Address) {
 		if a.Local[i] < ' ' || a.Local[i] == 0x7f {
 			t.Fatalf("%q: %+v holds a control character", in, a)
 		}
+	}
+	if string(a.AppendPath(nil)) != a.Path() {
+		t.Fatalf("%q: %q is not %q", in, a.AppendPath(nil), a.Path())
 	}
 	if strings.ContainsAny(a.Path(), "\r\n\x00") || !utf8.ValidString(a.Path()) || len(a.String()) > MaxPath || len(a.Local) > MaxLocal {
 		t.Fatalf("%q: path %q", in, a.Path())

@@ -15,6 +15,9 @@ import (
 // attempt, its failure is of ours, and it leaves at least open, or half of the
 // attempt where that is less, for reaching the peer.
 func Lease(ctx context.Context, p *smtpclient.Pool, key string, open time.Duration) (l *smtpclient.Lease, waited time.Duration, f *mail.Failure) {
+	if l := p.TryLease(key); l != nil {
+		return l, 0, nil
+	}
 	asked := time.Now()
 	wait := ctx
 	if end, ok := ctx.Deadline(); ok {

@@ -21,9 +21,10 @@ type Dial func(ctx context.Context) (*smtpclient.Client, error)
 // way, with nothing taken, ends the attempt.
 func Transact(ctx context.Context, l *smtpclient.Lease, dial Dial, j *Job, start time.Time) []Result {
 	out := make([]Result, len(j.To))
-	todo := make([]int, len(j.To))
-	for i := range todo {
-		todo[i] = i
+	var few [8]int
+	todo := few[:0]
+	for i := range out {
+		todo = append(todo, i)
 	}
 	for len(todo) > 0 {
 		if l.Client == nil {
@@ -79,17 +80,18 @@ func once(ctx context.Context, c *smtpclient.Client, j *Job, todo []int, out []R
 		return nil
 	}
 	todo = fitting(c, j, todo, refuse)
-	txns, members := group(j, todo, burst(caps))
+	txns := group(j, todo, burst(caps))
 	env := smtpclient.Envelope{EnvID: j.Message.Envelope.EnvID, Ret: j.Message.Envelope.Ret,
 		RequireTLS: j.Message.Envelope.RequireTLS, Binary: caps.BinaryMIME && j.Message.Body.Binary}
 	c.Send(ctx, env, m, txns)
 	about.Signed = m.Signed()
-	for t, which := range members {
-		for k, i := range which {
-			a := txns[t].Answers[k]
-			r := about
-			r.Failure, r.Reply = a.Failure, a.Reply
-			fill(out, which[k:k+1], r, start)
+	about.Start, about.Took = start, time.Since(start)
+	for t := range txns {
+		for _, a := range txns[t].Answers {
+			i := todo[0]
+			todo = todo[1:]
+			out[i] = about
+			out[i].Failure, out[i].Reply = a.Failure, a.Reply
 			if a.Lost {
 				left = append(left, i)
 			}
@@ -128,12 +130,14 @@ func carry(c *smtpclient.Client, j *Job, m Rendered) *mail.Failure {
 
 // fitting leaves out the targets whose addresses the hop cannot take.
 func fitting(c *smtpclient.Client, j *Job, todo []int, refuse func([]int, *mail.Failure)) []int {
-	if c.Caps().SMTPUTF8 {
+	ascii := func(i int) bool { return j.To[i].To.ASCII() && j.To[i].From.ASCII() }
+	wide := func(i int) bool { return !ascii(i) }
+	if c.Caps().SMTPUTF8 || !slices.ContainsFunc(todo, wide) {
 		return todo
 	}
 	var fit, not []int
 	for _, i := range todo {
-		if j.To[i].To.ASCII() && j.To[i].From.ASCII() {
+		if ascii(i) {
 			fit = append(fit, i)
 		} else {
 			not = append(not, i)
@@ -156,19 +160,19 @@ func burst(c smtpclient.Caps) int {
 	return smtpclient.MaxBurst
 }
 
-// group makes transactions of neighbours with equal From. members holds, for
-// each, the indices of its targets in j.To.
-func group(j *Job, todo []int, most int) (txns []smtpclient.Transaction, members [][]int) {
-	for _, i := range todo {
+// group makes transactions of neighbours with equal From. Their recipients are
+// the targets todo, in that order.
+func group(j *Job, todo []int, most int) (txns []smtpclient.Transaction) {
+	rcpts := make([]smtpclient.Rcpt, len(todo))
+	for k, i := range todo {
 		t := &j.To[i]
+		rcpts[k] = smtpclient.Rcpt{To: t.To, ORcpt: t.ORcpt}
 		n := len(txns) - 1
-		if n < 0 || txns[n].From != t.From || len(members[n]) == most {
-			txns = append(txns, smtpclient.Transaction{From: t.From})
-			members = append(members, nil)
+		if n < 0 || txns[n].From != t.From || len(txns[n].To) == most {
+			txns = append(txns, smtpclient.Transaction{From: t.From, To: rcpts[k:k]})
 			n++
 		}
-		txns[n].To = append(txns[n].To, smtpclient.Rcpt{To: t.To, ORcpt: t.ORcpt})
-		members[n] = append(members[n], i)
+		txns[n].To = txns[n].To[:len(txns[n].To)+1]
 	}
-	return txns, members
+	return txns
 }

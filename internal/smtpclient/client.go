@@ -98,11 +98,19 @@ type Client struct {
 	at       point  // what was asked last of the transaction about
 	about    *Transaction
 
-	broken bool        // not fit for another transaction
-	dirty  bool        // a refused transaction is still open: RSET first
-	spent  int         // transactions begun
-	used   time.Time   // end of the last use
-	ended  func() bool // whether the context of this use has ended
+	known  phrases   // what it says to each envelope
+	peek   peek      // of a session at rest
+	dots   dotWriter // of the content being sent
+	broken bool      // not fit for another transaction
+	dirty  bool      // a refused transaction is still open: RSET first
+	spent  int       // transactions begun
+	used   time.Time // end of the last use
+
+	done     <-chan struct{} // of the context of this use
+	unbound  func() bool     // lets go of it
+	patience time.Duration   // for the reply that is awaited, until it is waited for
+	reading  bound
+	writing  bound
 }
 
 // writeBuffers is shared by all sessions because a session needs one only while
@@ -115,10 +123,10 @@ var writeBuffers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 6
 func Open(ctx context.Context, conn net.Conn, cfg Config) (*Client, error) {
 	cfg.Wait = cfg.Wait.or()
 	c := &Client{cfg: cfg, raw: conn, conn: conn, addr: conn.RemoteAddr().String()}
-	c.r = bufio.NewReaderSize(conn, maxReplyLine+1)
-	unbind := c.bind(ctx)
+	c.r = bufio.NewReaderSize(replies{c}, maxReplyLine+1)
+	c.bind(ctx)
 	err := c.open(ctx)
-	unbind()
+	c.unbind()
 	if err != nil {
 		c.conn.Close()
 		return nil, c.trouble(ctx, err, mail.StageConnect)
@@ -133,7 +141,7 @@ func (c *Client) open(ctx context.Context) error {
 			return err
 		}
 	}
-	greeting, err := c.readReply(c.cfg.Wait.Greeting)
+	greeting, err := c.readReply(c.cfg.Wait.Greeting, nil)
 	if err != nil {
 		return err
 	}
@@ -208,11 +216,12 @@ func (c *Client) handshake() error {
 		cfg.InsecureSkipVerify = true
 	}
 	conn := tls.Client(c.raw, cfg)
-	c.deadline(c.cfg.Wait.Handshake)
+	c.readWithin(c.cfg.Wait.Handshake)
+	c.writeWithin(c.cfg.Wait.Handshake)
 	if err := conn.Handshake(); err != nil {
 		return &tlsError{"could not agree on TLS", err}
 	}
-	c.conn, c.r = conn, bufio.NewReaderSize(conn, maxReplyLine+1)
+	c.conn, c.r = conn, bufio.NewReaderSize(replies{c}, maxReplyLine+1)
 	s := conn.ConnectionState()
 	c.verified = !cfg.InsecureSkipVerify || verify(s, cfg) == nil
 	c.tls = tls.VersionName(s.Version) + " " + tls.CipherSuiteName(s.CipherSuite) + ", unverified"

@@ -66,8 +66,10 @@ func (d *dotWriter) Write(p []byte) (int, error) {
 }
 
 var (
-	cr  = []byte{'\r'}
-	dot = []byte{'.'}
+	cr    = []byte{'\r'}
+	dot   = []byte{'.'}
+	crlf  = []byte("\r\n")
+	final = []byte(".\r\n")
 )
 
 func (d *dotWriter) put(p []byte) error {
@@ -84,9 +86,9 @@ func (d *dotWriter) end() error {
 		return errBareLine
 	}
 	if d.mid {
-		if err := d.put([]byte("\r\n")); err != nil {
+		if err := d.put(crlf); err != nil {
 			return err
 		}
 	}
-	return d.put([]byte(".\r\n"))
+	return d.put(final)
 }

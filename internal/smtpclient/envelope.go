@@ -19,7 +19,7 @@ func (j *job) envelope(t *Transaction) {
 func (j *job) mail(t *Transaction) {
 	w, caps := j.c.w, &j.c.caps
 	w.WriteString("MAIL FROM:")
-	w.WriteString(t.From.Path())
+	w.Write(t.From.AppendPath(w.AvailableBuffer()))
 	if caps.Size > 0 {
 		w.WriteString(" SIZE=")
 		w.Write(strconv.AppendInt(w.AvailableBuffer(), j.m.Size(), 10))
@@ -38,10 +38,12 @@ func (j *job) mail(t *Transaction) {
 	}
 	if caps.DSN {
 		if j.env.Ret != "" {
-			w.WriteString(" RET=" + string(j.env.Ret))
+			w.WriteString(" RET=")
+			w.WriteString(string(j.env.Ret))
 		}
 		if j.env.EnvID != "" {
-			w.WriteString(" ENVID=" + xtext(j.env.EnvID))
+			w.WriteString(" ENVID=")
+			w.WriteString(xtext(j.env.EnvID))
 		}
 	}
 	w.WriteString("\r\n")
@@ -63,7 +65,7 @@ func (j *job) needsUTF8(t *Transaction) bool {
 func (j *job) rcpt(r *Rcpt) {
 	w := j.c.w
 	w.WriteString("RCPT TO:")
-	w.WriteString(r.To.Path())
+	w.Write(r.To.AppendPath(w.AvailableBuffer()))
 	if j.c.caps.DSN {
 		w.WriteString(" NOTIFY=FAILURE,DELAY ORCPT=")
 		w.WriteString(originalRcpt(r))

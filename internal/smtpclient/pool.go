@@ -73,6 +73,16 @@ type Lease struct {
 	key    string
 }
 
+// TryLease is Lease where that need not wait; else it gives nil.
+func (p *Pool) TryLease(key string) *Lease {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil
+	}
+	return p.grant(key)
+}
+
 // Lease waits for a place among the sessions of key: an idle session, or the
 // right to dial one. It ends with ctx.
 func (p *Pool) Lease(ctx context.Context, key string) (*Lease, error) {

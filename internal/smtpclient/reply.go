@@ -72,8 +72,8 @@ func (r Reply) Text() string {
 }
 
 // readReply reads one reply of any number of lines.
-func readReply(r *bufio.Reader) (Reply, error) {
-	first, code, more, err := readReplyLine(r)
+func readReply(r *bufio.Reader, known *phrases) (Reply, error) {
+	first, code, more, err := readReplyLine(r, known)
 	if err != nil {
 		return Reply{}, err
 	}
@@ -88,7 +88,7 @@ func readReply(r *bufio.Reader) (Reply, error) {
 		}
 		var line string
 		var c int
-		if line, c, more, err = readReplyLine(r); err != nil {
+		if line, c, more, err = readReplyLine(r, nil); err != nil {
 			return Reply{}, err
 		}
 		if c != code {
@@ -101,7 +101,7 @@ func readReply(r *bufio.Reader) (Reply, error) {
 }
 
 // readReplyLine reads a line; more is set when the reply goes on.
-func readReplyLine(r *bufio.Reader) (line string, code int, more bool, err error) {
+func readReplyLine(r *bufio.Reader, known *phrases) (line string, code int, more bool, err error) {
 	b, err := r.ReadSlice('\n')
 	if errors.Is(err, bufio.ErrBufferFull) || len(b) > maxReplyLine {
 		return "", 0, false, fmt.Errorf("%w: a reply line over %d octets", errProtocol, maxReplyLine)
@@ -117,7 +117,35 @@ func readReplyLine(r *bufio.Reader) (line string, code int, more bool, err error
 		return "", 0, false, fmt.Errorf("%w: %q is no reply", errProtocol, clean(b[:min(len(b), 60)]))
 	}
 	code = int(b[0]-'0')*100 + int(b[1]-'0')*10 + int(b[2]-'0')
-	return clean(b), code, len(b) > 3 && b[3] == '-', nil
+	return known.text(b), code, len(b) > 3 && b[3] == '-', nil
+}
+
+// phrases are lines that a server says again and again: "250 2.1.5 Ok". Each is
+// made a string once a session, not once a message.
+type phrases struct {
+	said [4]string
+	next int
+}
+
+// maxPhrase is the longest that is worth keeping.
+const maxPhrase = 80
+
+// text is clean, which is the only thing that nil phrases do.
+func (p *phrases) text(b []byte) string {
+	if p == nil {
+		return clean(b)
+	}
+	for _, s := range p.said {
+		if string(b) == s {
+			return s
+		}
+	}
+	s := clean(b)
+	if len(s) <= maxPhrase && s == string(b) {
+		p.said[p.next] = s
+		p.next = (p.next + 1) % len(p.said)
+	}
+	return s
 }
 
 func isDigit(c byte) bool { return '0' <= c && c <= '9' }

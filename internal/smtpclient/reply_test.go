@@ -12,7 +12,7 @@ import (
 )
 
 func read(s string) (Reply, error) {
-	return readReply(bufio.NewReaderSize(strings.NewReader(s), maxReplyLine+1))
+	return readReply(bufio.NewReaderSize(strings.NewReader(s), maxReplyLine+1), nil)
 }
 
 func TestReadReply(t *testing.T) {

@@ -67,15 +67,21 @@ type job struct {
 // Send makes the transactions, one after the other, each with at most MaxBurst
 // recipients. It returns when every recipient has its answer.
 func (c *Client) Send(ctx context.Context, env Envelope, m Message, txns []Transaction) {
-	unbind := c.bind(ctx)
+	c.bind(ctx)
 	c.borrow()
 	defer func() {
 		c.about = nil
 		c.giveBack()
-		unbind()
+		c.unbind()
 	}()
+	rcpts := 0
 	for i := range txns {
-		txns[i].Answers = make([]Answer, len(txns[i].To))
+		rcpts += len(txns[i].To)
+	}
+	answers := make([]Answer, rcpts)
+	for i := range txns {
+		n := len(txns[i].To)
+		txns[i].Answers, answers = answers[:n:n], answers[n:]
 	}
 	j := job{c, env, m, false}
 	err := j.run(ctx, txns)
@@ -291,7 +297,7 @@ func (j *job) turn(at point) (Reply, error) {
 // burst.
 func (j *job) read(at point) (Reply, error) {
 	j.c.at = at
-	r, err := j.c.readReply(j.c.cfg.Wait.Command)
+	r, err := j.c.readReply(j.c.cfg.Wait.Command, &j.c.known)
 	if err == nil && r.Code == 421 {
 		return r, errOver
 	}
@@ -334,7 +340,7 @@ func (j *job) content(ctx context.Context, t, next *Transaction) (ahead bool, er
 	}
 	var r Reply
 	if err == nil {
-		r, err = j.c.readReply(j.c.cfg.Wait.Final)
+		r, err = j.c.readReply(j.c.cfg.Wait.Final, nil)
 	}
 	if err != nil {
 		f := j.c.trouble(ctx, err, mail.StageFinal)
@@ -367,7 +373,9 @@ func (j *job) write(next *Transaction) (final bool, err error) {
 		}
 		return true, w.Flush()
 	}
-	dw := &dotWriter{w: w}
+	dw := &j.c.dots
+	*dw = dotWriter{w: w}
+	defer func() { dw.w = nil }()
 	if _, err := j.m.WriteTo(dw); dw.wire != nil {
 		return false, dw.wire
 	} else if err != nil {
@@ -389,7 +397,7 @@ func (j *job) early(t *Transaction, err error) error {
 	if errors.As(err, &own) || errors.Is(err, errBareLine) {
 		return err
 	}
-	if r, rerr := j.c.readReply(earlyWait); rerr == nil && r.Code >= 400 {
+	if r, rerr := j.c.readReply(earlyWait, nil); rerr == nil && r.Code >= 400 {
 		j.c.at = atFinal
 		if r.Code != 421 {
 			j.judge(t, atFinal, r)

@@ -13,39 +13,93 @@ import (
 // past is the deadline of what must end at once.
 var past = time.Unix(1, 0)
 
-// bind makes the end of ctx interrupt whatever the session waits for. A session
-// that was interrupted is not used again.
-func (c *Client) bind(ctx context.Context) (unbind func()) {
-	stop := context.AfterFunc(ctx, func() { c.raw.SetDeadline(past) })
-	ctxDone := ctx.Done()
-	c.ended = func() bool {
-		select {
-		case <-ctxDone:
-			return true
-		default:
-			return false
-		}
+// bind makes the end of ctx interrupt whatever the session waits for, until
+// unbind.
+func (c *Client) bind(ctx context.Context) {
+	c.done = ctx.Done()
+	c.unbound = context.AfterFunc(ctx, c.interrupt)
+}
+
+func (c *Client) interrupt() { c.raw.SetDeadline(past) }
+
+// unbind ends bind. A session that was interrupted is not used again.
+func (c *Client) unbind() {
+	if !c.unbound() {
+		c.broken = true
 	}
-	return func() {
-		if !stop() {
-			c.broken = true
-		}
+	c.done, c.unbound = nil, nil
+}
+
+// ended reports whether the context of this use has.
+func (c *Client) ended() bool {
+	select {
+	case <-c.done:
+		return true
+	default:
+		return false
 	}
 }
 
-// deadline bounds what is read or written next. The look at ctx comes after, so
-// that an interruption in between is not undone.
-func (c *Client) deadline(d time.Duration) {
-	c.raw.SetDeadline(time.Now().Add(d))
-	if c.ended() {
-		c.raw.SetDeadline(past)
+// bound is a deadline for reading or writing. A new one costs as much as a small
+// system call: one that differs from it by less than a sixteenth of the time
+// that is given is left as it is.
+type bound struct{ at time.Time }
+
+// move reports whether the deadline must be set, and to when.
+func (b *bound) move(d time.Duration) bool {
+	at := time.Now().Add(d)
+	if later := at.Sub(b.at); later >= 0 && later < d/16 {
+		return false
 	}
+	b.at = at
+	return true
+}
+
+// readWithin bounds what is read next. With TLS, reading may have to write. The
+// look at the context comes after, so that an interruption in between is not
+// undone.
+func (c *Client) readWithin(d time.Duration) {
+	switch {
+	case !c.reading.move(d):
+		return
+	case c.conn == c.raw:
+		c.raw.SetReadDeadline(c.reading.at)
+	default:
+		c.writing = c.reading
+		c.raw.SetDeadline(c.reading.at)
+	}
+	if c.ended() {
+		c.interrupt()
+	}
+}
+
+// writeWithin bounds what is written next, likewise.
+func (c *Client) writeWithin(d time.Duration) {
+	if !c.writing.move(d) {
+		return
+	}
+	c.raw.SetWriteDeadline(c.writing.at)
+	if c.ended() {
+		c.interrupt()
+	}
+}
+
+// replies reads from the connection. The time for a reply begins when it is
+// first waited for: what came together with the one before needs none.
+type replies struct{ c *Client }
+
+func (s replies) Read(p []byte) (int, error) {
+	if d := s.c.patience; d > 0 {
+		s.c.patience = 0
+		s.c.readWithin(d)
+	}
+	return s.c.conn.Read(p)
 }
 
 // readReply waits up to d for a reply. After an error the session is broken.
-func (c *Client) readReply(d time.Duration) (Reply, error) {
-	c.deadline(d)
-	r, err := readReply(c.r)
+func (c *Client) readReply(d time.Duration, known *phrases) (Reply, error) {
+	c.patience = d
+	r, err := readReply(c.r, known)
 	if err != nil {
 		c.broken = true
 		if err == io.EOF {
@@ -62,19 +116,19 @@ func (c *Client) readReply(d time.Duration) (Reply, error) {
 
 // ask sends one command of the session's beginning and waits for its reply.
 func (c *Client) ask(line string) (Reply, error) {
-	c.deadline(c.cfg.Wait.Greeting)
+	c.writeWithin(c.cfg.Wait.Greeting)
 	if _, err := io.WriteString(c.conn, line+"\r\n"); err != nil {
 		c.broken = true
 		return Reply{}, err
 	}
-	return c.readReply(c.cfg.Wait.Greeting)
+	return c.readReply(c.cfg.Wait.Greeting, nil)
 }
 
 // blocks writes to the connection and gives each block its own time.
 type blocks struct{ c *Client }
 
 func (b blocks) Write(p []byte) (int, error) {
-	b.c.deadline(b.c.cfg.Wait.Block)
+	b.c.writeWithin(b.c.cfg.Wait.Block)
 	n, err := b.c.conn.Write(p)
 	if err != nil {
 		b.c.broken = true
@@ -99,21 +153,32 @@ func (c *Client) alive() bool {
 	if c.broken || c.r.Buffered() > 0 {
 		return false
 	}
-	sc, ok := c.raw.(syscall.Conn)
-	if !ok {
-		return true
+	if c.peek.of == nil {
+		sc, ok := c.raw.(syscall.Conn)
+		if !ok {
+			return true
+		}
+		rc, err := sc.SyscallConn()
+		if err != nil {
+			return false
+		}
+		c.peek.of, c.peek.do = rc, c.peek.look
 	}
-	rc, err := sc.SyscallConn()
-	if err != nil {
-		return false
-	}
-	quiet := false
-	err = rc.Control(func(fd uintptr) {
-		var b [1]byte
-		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		quiet = err == syscall.EAGAIN
-	})
-	return err == nil && quiet
+	c.peek.quiet = false
+	return c.peek.of.Control(c.peek.do) == nil && c.peek.quiet
+}
+
+// peek looks whether there is anything to read.
+type peek struct {
+	of    syscall.RawConn
+	do    func(fd uintptr)
+	b     [1]byte
+	quiet bool
+}
+
+func (p *peek) look(fd uintptr) {
+	_, _, err := syscall.Recvfrom(int(fd), p.b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+	p.quiet = err == syscall.EAGAIN
 }
 
 // tlsError is trouble with the protection of a session.
