@@ -40,7 +40,9 @@ func (t *transaction) accept(ctx context.Context) (Receipt, error) {
 	if err := t.suppress(ctx, m); err != nil {
 		return Receipt{}, err
 	}
-	in := t.in.Planner.facts(ctx, t.view, m, t.wanted())
+	var in facts
+	t.in.Planner.gather(ctx, t.view, m, &in)
+	in.Route = t.in.Planner.stepsOf(t.view, t.wanted()...)
 	if err := t.askMessage(ctx, m, h, &in.Input); err != nil {
 		return Receipt{}, err
 	}
@@ -188,7 +190,7 @@ func (t *transaction) wanted() []mail.UpstreamID {
 	if len(t.hints.Route) > 0 {
 		return t.hints.Route
 	}
-	return routeOf(t.view)
+	return t.in.Planner.ways(t.view).route
 }
 
 // choose settles the wishes: which upstreams, and by which methods there.

@@ -135,7 +135,7 @@ func (t *transaction) redirect(d policy.Decision, in *method.Input) error {
 		return nil
 	}
 	t.redirected = true
-	in.Route = in.Route[:0]
+	in.Route = nil
 	var problems []string
 	for _, id := range d.Route {
 		if s := t.in.Planner.step(t.view, id); s.Problem == "" {
@@ -282,7 +282,7 @@ func (t *transaction) shown() *shown {
 	if s == nil || s.client != t.client || s.view != t.view {
 		s = &shown{client: t.client, view: t.view,
 			session:    &policy.Session{Addr: t.client.Addr.Addr().String(), Helo: t.client.Helo, TLS: t.client.TLS, Door: t.client.Door},
-			tenant:     tenantInput(t.view),
+			tenant:     t.in.Planner.ways(t.view).policy,
 			credential: &policy.Credential{Username: t.p.credential.Username, Scope: t.p.credential.Scope},
 		}
 		t.p.shown.Store(s)

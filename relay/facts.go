@@ -20,22 +20,24 @@ type facts struct {
 	platform *tenant.Domain  // that domain; nil: its keys could not be read
 }
 
-// facts gathers what the directory and the DNS say of a message's From at this
-// moment. Everything it asks of the DNS is cached by the checker.
-func (p *Planner) facts(ctx context.Context, v *tenant.View, m *mail.Message, route []mail.UpstreamID) *facts {
+// gather fills in what the directory and the DNS say of a message's From at this
+// moment, but for the route. Everything it asks of the DNS is cached by the
+// checker.
+func (p *Planner) gather(ctx context.Context, v *tenant.View, m *mail.Message, in *facts) {
 	from := m.From
-	in := &facts{Input: method.Input{From: from, Methods: v.Methods(), AllowFromChange: v.Tenant.AllowFromChange, NullSender: m.Envelope.From.IsZero()}}
+	in.From, in.Methods, in.AllowFromChange, in.NullSender = from, v.Methods(), v.Tenant.AllowFromChange, m.Envelope.From.IsZero()
 	if slices.Contains(in.Methods, mail.MethodAddress) {
 		in.Freemail, in.AddressLeft = dnscheck.Freemail(from.Domain), p.addressLeft(v)
 	}
-	in.Sending = method.Domain{Name: p.o.SendingDomain, KeyUnknown: true, Found: "the platform's keys could not be read"}
 	if d, err := p.sendingDomain(ctx); err == nil {
 		in.platform = d
-		in.Sending, in.sending = p.domain(ctx, 0, d)
+		in.sending = p.domain(ctx, 0, d, &in.Sending)
 		in.Sending.Active = true
+	} else {
+		in.Sending = method.Domain{Name: p.o.SendingDomain, KeyUnknown: true, Found: "the platform's keys could not be read"}
 	}
 	if d, ok := v.DomainFor(from.Domain); ok {
-		in.Domain, in.own = p.domain(ctx, v.Tenant.ID, d)
+		in.own = p.domain(ctx, v.Tenant.ID, d, &in.Domain)
 	}
 	_, in.IdentityClaimed = v.Identity(from)
 	// A proved domain covers every address below it.
@@ -52,10 +54,6 @@ func (p *Planner) facts(ctx context.Context, v *tenant.View, m *mail.Message, ro
 	if p.o.Capture {
 		assumePublished(&in.Input)
 	}
-	for _, id := range route {
-		in.Route = append(in.Route, p.step(v, id))
-	}
-	return in
 }
 
 // assumePublished is development: nothing leaves the machine, so the DNS is
@@ -70,13 +68,13 @@ func assumePublished(in *method.Input) {
 	in.DMARC, in.SendingPolicy = tenant.DMARC{Policy: tenant.PolicyAbsent}, tenant.PolicyAbsent
 }
 
-// domain is what the DNS says of a tenant's domain, and which of its keys it
-// shows.
-func (p *Planner) domain(ctx context.Context, t mail.TenantID, d *tenant.Domain) (method.Domain, []mail.Selector) {
+// domain fills in what the DNS says of a tenant's domain, and gives the keys that
+// it shows.
+func (p *Planner) domain(ctx context.Context, t mail.TenantID, d *tenant.Domain, f *method.Domain) []mail.Selector {
 	keys := p.check.Keys(ctx, t, d)
-	f := method.Domain{
+	*f = method.Domain{
 		Name: d.Name, Active: d.Verified || d.State == tenant.DomainActive, KeySeen: len(keys.Seen) > 0, KeyUnknown: keys.Unknown,
-		Found: keys.Found, Record: keys.Record, Expected: keys.Expected, ReturnPath: d.ReturnPathHost(),
+		Found: keys.Found, Missed: keys.Missed, ReturnPath: d.ReturnPathHost(),
 	}
 	if f.KeySeen && t != 0 {
 		// Our key in the DNS is the proof that the tenant owns the domain. If
@@ -94,9 +92,9 @@ func (p *Planner) domain(ctx context.Context, t mail.TenantID, d *tenant.Domain)
 		f.KeySeen, f.Found = false, "only an Ed25519 key stands in the DNS, which many receivers do not check, and the return path is not in order"
 	}
 	if p.o.Capture {
-		return f, all(t, d)
+		return all(t, d)
 	}
-	return f, keys.Seen
+	return keys.Seen
 }
 
 // anyRSA tells whether an RSA key is among those seen.
@@ -111,66 +109,4 @@ func all(t mail.TenantID, d *tenant.Domain) []mail.Selector {
 		sel = append(sel, mail.Selector{Tenant: t, Domain: d.Name, Name: k.Selector})
 	}
 	return sel
-}
-
-// sendingDomain is the platform's sending domain, in the form of a tenant's.
-func (p *Planner) sendingDomain(ctx context.Context) (*tenant.Domain, error) {
-	keys, err := p.dir.PlatformKeys(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return &tenant.Domain{Name: p.o.SendingDomain, ReturnPath: p.o.ReturnPath, DKIM: keys, Verified: true}, nil
-}
-
-// step describes one upstream of a route to the choice of methods.
-func (p *Planner) step(v *tenant.View, id mail.UpstreamID) method.Upstream {
-	u := method.Upstream{ID: id, Kind: method.KindMX}
-	name, isConnection := strings.CutPrefix(string(id), mail.ConnectionPrefix)
-	switch {
-	case isConnection:
-		c, ok := v.Connection(name)
-		if !ok {
-			u.Problem = "there is no connection " + name
-			return u
-		}
-		u.Kind, u.Senders, u.ProviderSigns = method.KindAccount, c.Senders, c.Signs == "provider"
-		if c.Envelope == "any" {
-			u.Kind = method.KindAny
-		}
-		if len(u.Senders) == 0 {
-			if a, ok := c.Account(); ok {
-				u.Senders = []string{a.String()}
-			}
-		}
-	case id == mail.UpstreamPlatform:
-		u.ProviderSigns = p.o.PlatformSigns
-		if p.o.Platform == nil {
-			u.Problem = "the platform has no smart host"
-		}
-	case id == mail.UpstreamMailbox:
-		if p.o.Mailbox == nil {
-			u.Problem = "local delivery is for development only"
-		}
-	case id == mail.UpstreamMX:
-	default:
-		u.Problem = "there is no upstream " + string(id)
-	}
-	return u
-}
-
-// available tells whether a client or a policy may route a tenant's message
-// through id: its own connections and what every tenant has.
-func (p *Planner) available(v *tenant.View, id mail.UpstreamID) bool {
-	return p.step(v, id).Problem == ""
-}
-
-// routeOf is the tenant's route as upstreams.
-func routeOf(v *tenant.View) []mail.UpstreamID {
-	var ids []mail.UpstreamID
-	for _, w := range v.Route() {
-		if id := w.ID(); !slices.Contains(ids, id) {
-			ids = append(ids, id)
-		}
-	}
-	return ids
 }

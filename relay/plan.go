@@ -57,11 +57,13 @@ type Planner struct {
 	book   *upstream.Book
 	limits *limit.Limiter
 	o      PlannerOptions
+
+	returnPath string // the platform's host of return paths
 }
 
 // NewPlanner makes a Planner. It starts nothing.
 func NewPlanner(dir *tenant.Directory, check *dnscheck.Checker, book *upstream.Book, limits *limit.Limiter, o PlannerOptions) *Planner {
-	return &Planner{dir: dir, check: check, book: book, limits: limits, o: o}
+	return &Planner{dir: dir, check: check, book: book, limits: limits, o: o, returnPath: o.ReturnPath + "." + o.SendingDomain}
 }
 
 // Plan resolves one wish of a message now. The error is a Failure: of the
@@ -76,26 +78,28 @@ func (p *Planner) Plan(ctx context.Context, m *mail.Message, wish int) (*mail.Ho
 	if err != nil {
 		return nil, nil, fmt.Errorf("opening tenant of %s: %w", m.ID, err)
 	}
-	u, err := p.upstream(ctx, v, w.Upstream)
+	u, err := p.upstream(v, w.Upstream)
 	if err != nil {
 		return nil, nil, err
 	}
 	if m.Door == mail.DoorSystem {
 		return p.systemHop(ctx, w), u, nil
 	}
-	in := p.facts(ctx, v, m, []mail.UpstreamID{w.Upstream})
+	var in facts
+	p.gather(ctx, v, m, &in)
+	in.Route = p.stepsOf(v, w.Upstream)
 	in.AllowFromChange = m.FromChange
 	held, bad := method.Hold(&in.Input, w)
 	if bad != nil {
 		return nil, nil, bad
 	}
-	hop, err := p.hop(ctx, v, m, w.Upstream, in, held)
+	hop, err := p.hop(v, m, w.Upstream, &in, held)
 	return hop, u, err
 }
 
 // hop fills in what the method means at the upstream.
-func (p *Planner) hop(ctx context.Context, v *tenant.View, m *mail.Message, id mail.UpstreamID, in *facts, held method.Held) (*mail.Hop, error) {
-	hop := &mail.Hop{Upstream: id, Method: held.Method, ReturnPath: mail.ReturnPath{Host: p.returnPathHost(), PerMessage: !m.Verp}}
+func (p *Planner) hop(v *tenant.View, m *mail.Message, id mail.UpstreamID, in *facts, held method.Held) (*mail.Hop, error) {
+	hop := &mail.Hop{Upstream: id, Method: held.Method, ReturnPath: mail.ReturnPath{Host: p.returnPath, PerMessage: !m.Verp}}
 	switch held.Method {
 	case mail.MethodDomain:
 		if held.OwnPath {
@@ -107,7 +111,7 @@ func (p *Planner) hop(ctx context.Context, v *tenant.View, m *mail.Message, id m
 		if !ok {
 			return nil, mail.Fail(451, mail.Enhanced{4, 3, 5}, mail.OfRoute, mail.ReasonUpstreamAbsent, "connection %s does not exist any more", name)
 		}
-		account, ok := c.Account()
+		account, ok := p.account(v, id, c)
 		if !ok {
 			return nil, mail.Fail(550, mail.Enhanced{5, 7, 1}, mail.OfRoute, mail.ReasonSenderRefused,
 				"connection %s has no address of its own; list it under senders", c.Name)
@@ -226,8 +230,6 @@ func (p *Planner) tenantAddress(v *tenant.View, identity mail.Address) mail.Addr
 	return mail.Address{Local: local + "." + v.Tenant.Name, Domain: p.o.SendingDomain}
 }
 
-func (p *Planner) returnPathHost() string { return p.o.ReturnPath + "." + p.o.SendingDomain }
-
 // feedbackID lets mailbox providers count complaints by campaign, stream and
 // tenant; the last part is the platform (Google's Feedback-ID).
 func (p *Planner) feedbackID(v *tenant.View, m *mail.Message) string {
@@ -248,32 +250,10 @@ func feedbackPart(s string) string {
 func (p *Planner) systemHop(ctx context.Context, w mail.Wish) *mail.Hop {
 	hop := &mail.Hop{Upstream: w.Upstream, Method: mail.MethodName}
 	if d, err := p.sendingDomain(ctx); err == nil && !(w.Upstream == mail.UpstreamPlatform && p.o.PlatformSigns) {
-		_, hop.Sign = p.domain(ctx, 0, d)
+		var found method.Domain
+		hop.Sign = p.domain(ctx, 0, d, &found)
 	}
 	return hop
-}
-
-// upstream finds or builds the way out.
-func (p *Planner) upstream(ctx context.Context, v *tenant.View, id mail.UpstreamID) (upstream.Upstream, error) {
-	missing := func(why string) error {
-		return mail.Fail(451, mail.Enhanced{4, 3, 5}, mail.OfRoute, mail.ReasonUpstreamAbsent, "%s", why)
-	}
-	if p.o.Capture && p.o.Mailbox != nil {
-		return p.o.Mailbox, nil
-	}
-	if s := p.step(v, id); s.Problem != "" {
-		return nil, missing(s.Problem)
-	}
-	switch id {
-	case mail.UpstreamMX:
-		return p.o.MX, nil
-	case mail.UpstreamPlatform:
-		return p.o.Platform, nil
-	case mail.UpstreamMailbox:
-		return p.o.Mailbox, nil
-	}
-	c, _ := v.Connection(strings.TrimPrefix(string(id), mail.ConnectionPrefix))
-	return booked{p: p, v: v, c: c, id: id}, nil
 }
 
 // booked is a connection's upstream, taken from the book for as long as it
@@ -286,7 +266,7 @@ type booked struct {
 }
 
 // Deliver implements upstream.Upstream.
-func (b booked) Deliver(ctx context.Context, j *upstream.Job) []upstream.Result {
+func (b *booked) Deliver(ctx context.Context, j *upstream.Job) []upstream.Result {
 	key := upstream.Key{Tenant: b.v.Tenant.ID, ID: b.id, Revision: b.c.Revision}
 	u, done := b.p.book.Get(ctx, key, func(context.Context) (upstream.Upstream, error) { return b.p.o.Connection(b.v, b.c) })
 	defer done()
@@ -294,7 +274,7 @@ func (b booked) Deliver(ctx context.Context, j *upstream.Job) []upstream.Result 
 }
 
 // Traits implements upstream.Upstream; those of any submission server.
-func (b booked) Traits() upstream.Traits { return upstream.Traits{} }
+func (b *booked) Traits() upstream.Traits { return upstream.Traits{} }
 
 // Sender is the envelope sender for one recipient under a hop.
 func (p *Planner) Sender(m *mail.Message, hop *mail.Hop, index int) mail.Address {

@@ -42,7 +42,7 @@ func (in *Intake) Submit(ctx context.Context, from, to mail.Address, write func(
 		Envelope: mail.Envelope{UTF8: !to.ASCII() || scanner.Form().UTF8, EightBit: scanner.Form().EightBit},
 		Accepted: now, NotBefore: now, Expires: now.Add(in.o.MaxAge),
 	}
-	for _, up := range routeOf(view) {
+	for _, up := range in.Planner.ways(view).route {
 		if in.Planner.available(view, up) {
 			m.Wishes = append(m.Wishes, mail.Wish{Upstream: up, Methods: []mail.Method{mail.MethodName}})
 		}

@@ -85,12 +85,16 @@ func packKey(key crypto.Signer) (der []byte, public string, err error) {
 }
 
 // Record is the text of the TXT record that shows the key.
-func (k DKIMKey) Record() string {
-	kind := "rsa"
+func (k *DKIMKey) Record() string { return "v=DKIM1; k=" + k.family() + "; p=" + k.Public }
+
+// RecordSize is the length of Record, without making it.
+func (k *DKIMKey) RecordSize() int { return len("v=DKIM1; k=; p=") + len(k.family()) + len(k.Public) }
+
+func (k *DKIMKey) family() string {
 	if k.Algorithm == AlgorithmEd25519 {
-		kind = "ed25519"
+		return "ed25519"
 	}
-	return "v=DKIM1; k=" + kind + "; p=" + k.Public
+	return "rsa"
 }
 
 func unpackKey(der []byte) (crypto.Signer, error) {

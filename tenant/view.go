@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"behalf/internal/kv"
 	"behalf/mail"
@@ -22,6 +23,25 @@ type View struct {
 	route       []Way
 	methods     []mail.Method
 	size        int // about how much memory it holds, in octets
+
+	carried atomic.Pointer[any]
+}
+
+// Carried is what another package made of the view, see [View.Carry]; nil: nothing
+// yet.
+func (v *View) Carried() any {
+	if x := v.carried.Load(); x != nil {
+		return *x
+	}
+	return nil
+}
+
+// Carry gives the view something that was made of it alone, small and of one
+// type, to go with it for as long as it holds. Of what several give at once one
+// is kept; that is the result.
+func (v *View) Carry(x any) any {
+	v.carried.CompareAndSwap(nil, &x)
+	return v.Carried()
 }
 
 type credential struct {

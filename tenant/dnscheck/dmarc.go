@@ -19,6 +19,13 @@ const maxWalk = 8
 // outlives it for a day.
 func (c *Checker) DMARC(ctx context.Context, fromDomain string) (tenant.DMARC, error) {
 	name := strings.ToLower(strings.TrimSuffix(fromDomain, "."))
+	if d, err, known := c.dmarc.known(name); known {
+		return d, err
+	}
+	return c.policyOf(ctx, name)
+}
+
+func (c *Checker) policyOf(ctx context.Context, name string) (tenant.DMARC, error) {
 	return c.dmarc.get(ctx, name, func(ctx context.Context) (tenant.DMARC, time.Duration, error) { return c.lookDMARC(ctx, name) })
 }
 

@@ -77,7 +77,7 @@ func TestKeysOfADomain(t *testing.T) {
 	if len(k.Seen) != 1 || k.Seen[0] != (mail.Selector{Tenant: 7, Domain: "acme.example", Name: "b2"}) || k.Unknown {
 		t.Errorf("%+v", k)
 	}
-	if k.Record != "b1._domainkey.acme.example" || k.Expected != "v=DKIM1; k=rsa; p="+pubRSA || k.Found != "no such name" {
+	if k.Missed.Selector != "b1" || k.Missed.Record() != "v=DKIM1; k=rsa; p="+pubRSA || k.Found != "no such name" {
 		t.Errorf("missed: %+v", k)
 	}
 	s.Log()
@@ -90,7 +90,7 @@ func TestKeysOfADomain(t *testing.T) {
 		t.Errorf("with the DNS in trouble: %+v; want Unknown", k)
 	}
 	s.Fail("", dnsserver.None)
-	if k := c.Keys(t.Context(), 7, &tenant.Domain{Name: "third.example", DKIM: d.DKIM}); k.Record != "b2._domainkey.third.example" || k.Expected != "v=DKIM1; k=ed25519; p="+pubEd {
+	if k := c.Keys(t.Context(), 7, &tenant.Domain{Name: "third.example", DKIM: d.DKIM}); k.Missed.Selector != "b2" || k.Missed.Record() != "v=DKIM1; k=ed25519; p="+pubEd {
 		t.Errorf("%+v; want the shorter of two that are missed", k)
 	}
 }

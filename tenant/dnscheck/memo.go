@@ -39,6 +39,18 @@ func newMemo[K comparable, V any]() *memo[K, V] {
 	return &memo[K, V]{lru: l}
 }
 
+// known gives the result for k that is there and fresh. It is what get begins
+// with; who asks here first need not make a question for nothing.
+func (m *memo[K, V]) known(k K) (v V, err error, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e, ok := m.lru.Get(k)
+	if !ok || !time.Now().Before(e.until) {
+		return v, nil, false
+	}
+	return e.value, e.err, true
+}
+
 // get gives the result for k, from ask if need be, which runs in the caller's
 // goroutine and says how long its result holds.
 func (m *memo[K, V]) get(ctx context.Context, k K, ask func(context.Context) (V, time.Duration, error)) (V, error) {

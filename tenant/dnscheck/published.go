@@ -51,13 +51,20 @@ func KeyName(sel mail.Selector) string { return sel.Name + "._domainkey." + sel.
 // twice, also over a restart. The error is temporary: nobody could say, and it
 // was not seen lately. The detail is a sentence for people.
 func (c *Checker) Published(ctx context.Context, sel mail.Selector, pub string) (seen bool, detail string, err error) {
-	s, err := c.keys.get(ctx, keyID{sel, pub}, func(ctx context.Context) (sight, time.Duration, error) {
-		return c.look(ctx, sel, pub)
-	})
+	s, err, known := c.keys.known(keyID{sel, pub})
+	if !known {
+		s, err = c.published(ctx, sel, pub)
+	}
 	if err != nil {
 		return false, "the DNS could not be asked for " + KeyName(sel), err
 	}
 	return s.seen, s.detail, nil
+}
+
+func (c *Checker) published(ctx context.Context, sel mail.Selector, pub string) (sight, error) {
+	return c.keys.get(ctx, keyID{sel, pub}, func(ctx context.Context) (sight, time.Duration, error) {
+		return c.look(ctx, sel, pub)
+	})
 }
 
 func (c *Checker) look(ctx context.Context, sel mail.Selector, pub string) (sight, time.Duration, error) {
@@ -180,26 +187,29 @@ func cut(s string) string {
 
 // Keys is the state of a domain's DKIM keys.
 type Keys struct {
-	Seen     []mail.Selector // may be signed with, in the order of the domain
-	Unknown  bool            // none seen, and the DNS could not say
-	Record   string          // name of the record that is missed, of several the shortest
-	Expected string          // its value
-	Found    string          // what is there instead: a sentence
+	Seen    []mail.Selector // may be signed with, in the order of the domain
+	Unknown bool            // none seen, and the DNS could not say
+	Missed  *tenant.DKIMKey // whose record is not there, of several the shortest; nil: none
+	Found   string          // what is there instead: a sentence
 }
 
 // Keys asks for all keys of a tenant's domain.
 func (c *Checker) Keys(ctx context.Context, t mail.TenantID, d *tenant.Domain) Keys {
 	var k Keys
-	for _, key := range d.DKIM {
+	for i := range d.DKIM {
+		key := &d.DKIM[i]
 		sel := mail.Selector{Tenant: t, Domain: d.Name, Name: key.Selector}
 		seen, detail, err := c.Published(ctx, sel, key.Public)
 		if seen {
+			if k.Seen == nil {
+				k.Seen = make([]mail.Selector, 0, len(d.DKIM))
+			}
 			k.Seen = append(k.Seen, sel)
 			continue
 		}
 		k.Unknown = k.Unknown || err != nil
-		if want := key.Record(); k.Record == "" || len(want) < len(k.Expected) {
-			k.Record, k.Expected, k.Found = KeyName(sel), want, detail // an SMTP reply shall hold it whole
+		if k.Missed == nil || key.RecordSize() < k.Missed.RecordSize() {
+			k.Missed, k.Found = key, detail // an SMTP reply shall hold it whole
 		}
 	}
 	if len(d.DKIM) == 0 {

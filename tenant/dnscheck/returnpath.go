@@ -27,11 +27,18 @@ type path struct {
 // a day. The detail is a sentence with what was found and what is expected.
 func (c *Checker) ReturnPath(ctx context.Context, host string) (healthy bool, detail string, err error) {
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
-	p, err := c.paths.get(ctx, host, func(ctx context.Context) (path, time.Duration, error) { return c.lookPath(ctx, host) })
+	p, err, known := c.paths.known(host)
+	if !known {
+		p, err = c.pathOf(ctx, host)
+	}
 	if err != nil {
 		return false, "the DNS could not be asked for " + host, err
 	}
 	return p.healthy, p.detail, nil
+}
+
+func (c *Checker) pathOf(ctx context.Context, host string) (path, error) {
+	return c.paths.get(ctx, host, func(ctx context.Context) (path, time.Duration, error) { return c.lookPath(ctx, host) })
 }
 
 func (c *Checker) lookPath(ctx context.Context, host string) (path, time.Duration, error) {

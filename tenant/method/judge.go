@@ -12,7 +12,7 @@ type verdict struct {
 	holds     bool
 	why       string // a sentence
 	temporary bool   // what is in the way may pass by itself
-	missing   *Domain
+	missing   bool   // a key of the tenant's domain
 }
 
 func no(why string) verdict    { return verdict{why: why} }
@@ -76,8 +76,24 @@ func noKey(d *Domain) verdict {
 		return later("the DKIM keys of " + d.Name + " cannot be looked up now: " + d.Found)
 	}
 	v := no("the DNS does not show a DKIM key of " + d.Name + ": " + d.Found)
-	v.missing = d
+	v.missing = true
 	return v
+}
+
+// record is the name of the TXT record that is missed.
+func (d *Domain) record() string {
+	if d.Missed == nil {
+		return ""
+	}
+	return d.Missed.Selector + "._domainkey." + d.Name
+}
+
+// expected is the value that it should have.
+func (d *Domain) expected() string {
+	if d.Missed == nil {
+		return ""
+	}
+	return d.Missed.Record()
 }
 
 // aligned demands that a signature of the tenant's domain counts for the From
@@ -164,7 +180,7 @@ func authentic(in *Input, u *Upstream) (verdict, bool) {
 	case s.PathOK && !in.NullSender && in.SendingPolicy == tenant.PolicyUnknown:
 		return later("the DMARC policy of the platform's " + s.Name + " cannot be looked up now"), false
 	}
-	return no("the DNS does not show a DKIM key of the platform's " + s.Name + after(" at ", s.Record) + after(": ", s.Found)), false
+	return no("the DNS does not show a DKIM key of the platform's " + s.Name + after(" at ", s.record()) + after(": ", s.Found)), false
 }
 
 func after(sep, s string) string {

@@ -54,16 +54,15 @@ func (u *Upstream) signs() bool { return u.ProviderSigns || u.Kind == KindProvid
 
 // Domain is what is known of a domain of the tenant or the platform.
 type Domain struct {
-	Name       string // empty: there is none for this From
-	Active     bool   // proved once, or an admin said so
-	KeySeen    bool   // at least one of its DKIM keys stands in the DNS
-	KeyUnknown bool   // the DNS could not say, and has not said so lately
-	Found      string // what stands there: a sentence
-	Record     string // name of the TXT record that is missed
-	Expected   string // the value it should have
-	ReturnPath string // host of the return path
-	PathOK     bool   // its records are in order
-	PathDetail string // a sentence, if not
+	Name       string          // empty: there is none for this From
+	Active     bool            // proved once, or an admin said so
+	KeySeen    bool            // at least one of its DKIM keys stands in the DNS
+	KeyUnknown bool            // the DNS could not say, and has not said so lately
+	Found      string          // what stands there: a sentence
+	Missed     *tenant.DKIMKey // whose TXT record is not there; nil: none, or it could not be read
+	ReturnPath string          // host of the return path
+	PathOK     bool            // its records are in order
+	PathDetail string          // a sentence, if not
 }
 
 // Input is all that a choice depends on.

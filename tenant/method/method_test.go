@@ -223,7 +223,7 @@ func TestRouteIsTriedInOrderAndTheChoiceExplained(t *testing.T) {
 func TestRefusalNamesTheRecordWhatWasFoundAndWhatIsExpected(t *testing.T) {
 	in := good()
 	in.Domain.KeySeen = false
-	in.Domain.Record, in.Domain.Found, in.Domain.Expected = "b1._domainkey.acme.example", "no such name", "v=DKIM1; k=rsa; p=MIIB"
+	in.Domain.Missed, in.Domain.Found = &tenant.DKIMKey{Selector: "b1", Algorithm: tenant.AlgorithmRSA, Public: "MIIB"}, "no such name"
 	r := Choose(in)
 	want := "550 5.7.1 cannot send as support@acme.example: the DNS must show a DKIM key at b1._domainkey.acme.example (TXT); found: no such name; expected: v=DKIM1; k=rsa; p=MIIB; see behalf domain records acme.example;" +
 		" connection: the account of connection:office may not send as support@acme.example; list it under senders if it may;" +
@@ -231,7 +231,7 @@ func TestRefusalNamesTheRecordWhatWasFoundAndWhatIsExpected(t *testing.T) {
 	if r.Err == nil || r.Err.Error() != want {
 		t.Errorf("got  %v\nwant %s", r.Err, want)
 	}
-	in.Domain.Expected = "v=DKIM1; k=rsa; p=" + strings.Repeat("M", 392)
+	in.Domain.Missed.Public = strings.Repeat("M", 392)
 	if r := Choose(in); !strings.Contains(r.Err.Text, strings.Repeat("M", 82)+"...; see behalf") || strings.ContainsFunc(r.Err.Text, func(c rune) bool { return c > '~' }) {
 		t.Errorf("a long key: %q", r.Err.Text)
 	}
@@ -272,7 +272,7 @@ func TestWishIsResolvedAgainAtEachAttempt(t *testing.T) {
 	if h, _ = Hold(in, w); h.Method != mail.MethodDomain || h.OwnPath || !strings.Contains(h.Why, "no MX") {
 		t.Errorf("%+v; a broken return path must not change the From", h)
 	}
-	in.Domain.KeySeen, in.Domain.Record = false, "b1._domainkey.acme.example"
+	in.Domain.KeySeen, in.Domain.Missed = false, &tenant.DKIMKey{Selector: "b1"}
 	if h, _ = Hold(in, w); h.Method != mail.MethodName {
 		t.Errorf("%+v; want name once the key is gone", h)
 	}
@@ -316,7 +316,7 @@ func TestNameOnlyWhereItPasses(t *testing.T) {
 	} {
 		in := good()
 		in.Methods, in.Route, in.SendingPolicy = []mail.Method{"name"}, []Upstream{{ID: "platform"}}, tenant.PolicyAbsent
-		in.Sending.Record, in.Sending.Found = "b1._domainkey.send.platform.example", "no such name"
+		in.Sending.Missed, in.Sending.Found = &tenant.DKIMKey{Selector: "b1"}, "no such name"
 		tt.change(in)
 		r := Choose(in)
 		if tt.code == 0 {

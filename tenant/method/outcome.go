@@ -23,14 +23,12 @@ const maxExpected = 100 // octets of a record's value in an error; an Ed25519 ke
 func refuse(in *Input, obstacles []obstacle) *mail.Failure {
 	code, enhanced := 550, mail.Enhanced{5, 7, 1}
 	var reasons []string
-	var missing *Domain
+	missing := false
 	for _, o := range obstacles {
 		if o.verdict.temporary {
 			code, enhanced = 451, mail.Enhanced{4, 7, 1}
 		}
-		if o.verdict.missing != nil && missing == nil {
-			missing = o.verdict.missing
-		}
+		missing = missing || o.verdict.missing
 		if !o.upstream.Kind.possible(o.method) || in.Asked != "" && in.Asked != o.method {
 			continue // says nothing about this message
 		}
@@ -41,10 +39,11 @@ func refuse(in *Input, obstacles []obstacle) *mail.Failure {
 	}
 	text := "no way to send as " + in.From.String() + " authentically"
 	switch {
-	case missing != nil:
+	case missing:
+		d := &in.Domain
 		text = fmt.Sprintf("cannot send as %s: the DNS must show a DKIM key at %s (TXT); found: %s; expected: %s; see behalf domain records %s",
-			in.From, missing.Record, missing.Found, cut(missing.Expected), missing.Name)
-		reasons = without(reasons, missing)
+			in.From, d.record(), d.Found, cut(d.expected()), d.Name)
+		reasons = without(reasons, d)
 	case len(in.Route) == 0:
 		text += ": the route is empty"
 	case len(in.Methods) == 0:
