@@ -10,6 +10,7 @@ import (
 	"behalf/limit"
 	"behalf/limit/habit"
 	"behalf/mail"
+	"behalf/mail/scan"
 	"behalf/policy"
 	"behalf/policy/journal"
 	"behalf/spool"
@@ -50,7 +51,8 @@ type Intake struct {
 	Parts
 	o Options
 
-	board *board // of the limits that tenants met
+	board    *board    // of the limits that tenants met
+	scanners scan.Pool // of messages on their way in
 
 	administrator tenant.Credential // stands for the admin key; may act for every tenant
 }

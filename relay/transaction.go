@@ -105,7 +105,7 @@ func (t *transaction) Write(p []byte) (int, error) {
 	}
 	if t.draft == nil {
 		t.draft = t.in.Spool.Draft()
-		t.scanner = scan.New()
+		t.scanner = t.in.scanners.Get()
 	}
 	if t.draft.Size()+int64(len(p)) > t.in.o.MaxSize {
 		return 0, tooLarge(t.in.o.MaxSize)
@@ -152,6 +152,10 @@ func (t *transaction) end(kept bool) {
 	}
 	if !kept && t.draft != nil {
 		t.draft.Discard()
+	}
+	if t.scanner != nil {
+		t.in.scanners.Put(t.scanner)
+		t.scanner = nil
 	}
 	t.tellLimits(kept)
 }

@@ -13,7 +13,9 @@ import (
 // ends in CRLF. A lone LF counts as CRLF and a lone CR as text, which only a
 // binary body can hold.
 //
-// It works on stretches that the rules leave alone and hands them on whole.
+// It works on stretches that the rules leave alone and hands them on whole. As
+// it stops at every control character anyway, it also notes what a [Scanner]
+// wants to know of the body, so that nobody has to go through it again.
 type BodyHasher struct {
 	sha   hash.Hash
 	blank int64 // line ends not yet handed on, in case they are the last
@@ -21,8 +23,23 @@ type BodyHasher struct {
 	cr    bool  // a CR at the end of the last Write
 	some  bool  // anything was handed on
 	n     int
+	look  look
 	sum   [32]byte
 	buf   [4096]byte
+}
+
+// look is what passing over a body shows besides its hash.
+type look struct {
+	high    uint64 // all octets of text, or-ed; a top bit is set if one is over 127
+	odd     bool   // NUL, a lone CR or a lone LF
+	longest int64  // line that has ended, without its end
+	line    int64  // octets of the present line before what is being written
+}
+
+// lineEnd notes a line end whose text had n octets in the present Write.
+func (l *look) lineEnd(n int) {
+	l.longest = max(l.longest, l.line+int64(n))
+	l.line = 0
 }
 
 // NewBodyHasher gives a hasher for one body.
@@ -31,7 +48,7 @@ func NewBodyHasher() *BodyHasher { return &BodyHasher{sha: sha256.New()} }
 // Reset makes it ready for another body.
 func (b *BodyHasher) Reset() {
 	b.sha.Reset()
-	b.blank, b.wsp, b.cr, b.some, b.n = 0, false, false, false, 0
+	b.blank, b.wsp, b.cr, b.some, b.n, b.look = 0, false, false, false, 0, look{}
 }
 
 // Sum ends the body and gives its hash.
@@ -49,57 +66,77 @@ func (b *BodyHasher) Sum() [32]byte {
 
 // Write takes the next stretch of the body. It never fails.
 func (b *BodyHasher) Write(p []byte) (int, error) {
-	at := b.resume(p)
-	start := at // p[start:at] is unchanged text not yet handed on
+	at, line := b.resume(p) // p[line:] begins or goes on with the present line
+	start := at             // p[start:at] is unchanged text not yet handed on
 	for {
-		at = skip(p, at)
+		at = skip(p, at, &b.look.high)
 		if at == len(p) {
 			b.emit(p[start:])
-			return len(p), nil
+			break
 		}
-		switch p[at] {
-		case '\r':
+		c := p[at]
+		if c == '\r' {
 			if at+1 == len(p) {
 				b.emit(p[start:at])
 				b.cr = true
-				return len(p), nil
+				break
 			}
 			at++
 			if p[at] == '\n' {
+				b.look.lineEnd(at - 1 - line)
 				at++
+				line = at
+			} else {
+				b.look.odd = true
 			}
+			continue
+		}
+		switch c {
 		case '\n':
 			b.emit(p[start:at])
 			b.blank++
+			b.look.lineEnd(at - line)
+			b.look.odd = true
 			at++
-			start = at
+			start, line = at, at
 		case ' ', '\t':
 			b.emit(p[start:at])
 			b.wsp = true
-			at += b.resume(p[at:])
+			at += b.blanks(p[at:])
 			start = at
 		default:
+			b.look.odd = b.look.odd || c == 0
 			at++
 		}
 	}
+	b.look.line += int64(len(p) - line)
+	return len(p), nil
 }
 
-// resume settles what an earlier byte left open and says how much of p it used.
-func (b *BodyHasher) resume(p []byte) int {
+// resume settles what an earlier Write left open. It says how much of p it used,
+// and where in p the present line begins or goes on.
+func (b *BodyHasher) resume(p []byte) (at, line int) {
 	if len(p) == 0 {
-		return 0
+		return 0, 0
 	}
 	if b.cr {
 		if p[0] == '\n' {
 			b.cr, b.wsp = false, false
 			b.blank++
-			return 1
+			b.look.lineEnd(-1)
+			return 1, 1
 		}
 		b.loneCR()
 	}
 	if !b.wsp {
-		return 0
+		return 0, 0
 	}
+	return b.blanks(p), 0
+}
+
+// blanks passes blanks and says how many octets of p it used. At the end of p
+// the rest is left to resume.
+func (b *BodyHasher) blanks(p []byte) int {
 	at := 0
 	for at < len(p) && (p[at] == ' ' || p[at] == '\t') {
 		at++
@@ -122,7 +159,7 @@ func (b *BodyHasher) loneCR() {
 	if b.wsp {
 		b.space()
 	}
-	b.cr = false
+	b.cr, b.look.odd = false, true
 	b.text()
 	b.put("\r")
 }
@@ -175,43 +212,46 @@ func (b *BodyHasher) flush() {
 }
 
 const (
-	ones   = 0x0101010101010101
-	tops   = 0x8080808080808080
-	spaces = ones * ' '
+	ones = 0x0101010101010101
+	tops = 0x8080808080808080
 )
 
 // skip gives the first index from at on whose byte is a control character, or a
 // space that is the last byte or has a space or control after it; len(p) if
-// there is none. It looks at eight bytes at a time; the words that may hold
-// such a byte are looked at again one by one.
-func skip(p []byte, at int) int {
-	from := at
-	for at+9 <= len(p) {
-		w := binary.LittleEndian.Uint64(p[at:])
-		control := (w - spaces) & ^w & tops // exact up to and with the first
-		x := w ^ spaces
-		space := (x - ones) & ^x & tops // likewise
-		if control == 0 && (space == 0 || space&(space>>8) == 0 && (space>>56 == 0 || p[at+8] > ' ')) {
-			at += 8
+// there is none. It looks at sixteen bytes at a time. All bytes that it passes
+// are or-ed into high, and perhaps some after them.
+func skip(p []byte, at int, high *uint64) int {
+	all := *high
+	for ; at+17 <= len(p); at += 16 {
+		v, w := binary.LittleEndian.Uint64(p[at:]), binary.LittleEndian.Uint64(p[at+8:])
+		all |= v | w
+		a, b := plain(v, v>>8|w<<56), plain(w, binary.LittleEndian.Uint64(p[at+9:]))
+		if a&b == tops {
 			continue
 		}
-		if control != 0 && space&(space>>8) == 0 { // a line end, most often
-			at += bits.TrailingZeros64(control) / 8
-			if at > from && p[at-1] == ' ' {
-				at--
-			}
-			return at
+		*high = all
+		if a != tops {
+			return at + bits.TrailingZeros64(^a&tops)/8
 		}
-		for end := at + 8; at < end; at++ {
-			if p[at] < ' ' || p[at] == ' ' && p[at+1] <= ' ' {
-				return at
-			}
-		}
+		return at + 8 + bits.TrailingZeros64(^b&tops)/8
 	}
 	for ; at < len(p); at++ {
 		if p[at] < ' ' || p[at] == ' ' && (at+1 == len(p) || p[at+1] <= ' ') {
-			return at
+			break
 		}
+		all |= uint64(p[at])
 	}
+	*high = all
 	return at
+}
+
+// plain sets the top bit of each byte of w that is no control, and is no space
+// that a space or control follows; next is the bytes after those of w.
+func plain(w, next uint64) uint64 {
+	const (
+		text   = ones * (0x80 - ' ')       // added to seven bits, sets the top bit unless it is a control
+		beyond = ones * (0x80 - (' ' + 1)) // likewise, unless it is that or a space
+	)
+	low, lowNext := w&^tops, next&^tops
+	return (low + text | w) & ((low + beyond) | (lowNext + beyond) | w | next) & tops
 }

@@ -25,10 +25,6 @@ type Scanner struct {
 	body   *BodyHasher
 	sum    [32]byte
 	form   mail.BodyForm
-
-	crs, lfs, pairs int64 // CR, LF and CRLF seen
-	last            byte
-	line            int64 // octets of the present line so far, its CR included
 }
 
 // New gives a Scanner for one message.
@@ -56,63 +52,66 @@ func (s *Scanner) Write(p []byte) (int, error) {
 		}
 		p = p[n:]
 	}
-	if len(p) > 0 {
-		s.form.EightBit = s.form.EightBit || eightBit(p)
-		s.lines(p)
-		s.body.Write(p)
-	}
+	s.body.Write(p)
 	return all, nil
 }
 
 // header takes the part of p that belongs to the header and gives its length.
 func (s *Scanner) header(p []byte) (int, error) {
-	old := len(s.head)
-	s.head = append(s.head, p[:min(len(p), header.MaxBytes+1-old)]...)
-	end := -1
-	if bytes.HasPrefix(s.head, []byte("\r\n")) {
-		end = 2
-	} else if from := max(0, old-3); len(s.head) > 0 {
-		if i := bytes.Index(s.head[from:], []byte("\r\n\r\n")); i >= 0 {
-			end = from + i + 4
-		}
+	n := len(p)
+	if end := emptyLine(s.head, p); end >= 0 {
+		n, s.inBody = end, true
 	}
-	if end >= 0 {
-		s.head, s.inBody = s.head[:end], true
-	}
+	n = min(n, header.MaxBytes+1-len(s.head))
+	s.head = append(s.head, p[:n]...)
 	if len(s.head) > header.MaxBytes {
 		return 0, header.TooLarge()
 	}
-	n := len(s.head) - old
-	s.form.UTF8 = s.form.UTF8 || eightBit(p[:n])
-	s.lines(p[:n])
 	return n, nil
 }
 
-// lines notes line lengths and what only a binary body holds.
+// emptyLine is where in p the empty line after the header ends, of which head
+// came before; -1 if it does not.
+func emptyLine(head, p []byte) int {
+	const end = "\r\n\r\n"
+	// The header may begin with its empty line, as if another line had been
+	// before it, and it may begin in head and end in p.
+	var joint [2*len(end) - 2]byte
+	before := joint[:0]
+	if len(head) < len(end)-1 {
+		before = append(before, end[:2]...)
+	}
+	before = append(before, head[max(0, len(head)-len(end)+1):]...)
+	before = before[max(0, len(before)-len(end)+1):]
+	across := append(before, p[:min(len(p), len(end)-1)]...)
+	if i := bytes.Index(across, []byte(end)); i >= 0 {
+		return i + len(end) - len(before)
+	}
+	if i := bytes.Index(p, []byte(end)); i >= 0 {
+		return i + len(end)
+	}
+	return -1
+}
+
+// lines notes line lengths of the header and what only binary content holds.
 func (s *Scanner) lines(p []byte) {
-	s.form.Binary = s.form.Binary || bytes.IndexByte(p, 0) >= 0
-	s.crs += int64(bytes.Count(p, []byte{'\r'}))
+	crs, pairs, lfs := bytes.Count(p, []byte{'\r'}), 0, 0
 	for len(p) > 0 {
 		i := bytes.IndexByte(p, '\n')
 		if i < 0 {
-			s.line += int64(len(p))
-			s.last = p[len(p)-1]
-			return
+			s.form.Long = s.form.Long || len(p) > lineMost
+			break
 		}
-		before := s.last
-		if i > 0 {
-			before = p[i-1]
-		}
-		n := s.line + int64(i)
-		s.lfs++
-		if before == '\r' {
-			s.pairs++
+		n := i
+		lfs++
+		if i > 0 && p[i-1] == '\r' {
+			pairs++
 			n--
 		}
 		s.form.Long = s.form.Long || n > lineMost
-		s.line, s.last = 0, '\n'
 		p = p[i+1:]
 	}
+	s.form.Binary = crs != pairs || lfs != pairs
 }
 
 // eightBit reports whether p holds an octet over 127.
@@ -137,13 +136,17 @@ func (s *Scanner) Close() error {
 	if s.err != nil {
 		return s.err
 	}
-	s.form.Long = s.form.Long || s.line > lineMost
-	s.form.Binary = s.form.Binary || s.crs != s.pairs || s.lfs != s.pairs
+	s.sum = s.body.Sum()
+	s.lines(s.head)
+	body := &s.body.look
+	s.form.UTF8 = eightBit(s.head)
+	s.form.EightBit = body.high&tops != 0
+	s.form.Long = s.form.Long || max(body.longest, body.line) > lineMost
+	s.form.Binary = s.form.Binary || body.odd || bytes.IndexByte(s.head, 0) >= 0
 	if v, ok := header.Lookup(s.head, "Content-Type"); ok && header.IsMultipart(v) {
 		media, _ := header.ContentType(v)
 		s.form.Sealed = header.IsSealed(media)
 	}
-	s.sum = s.body.Sum()
 	return nil
 }
 

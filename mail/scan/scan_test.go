@@ -188,7 +188,7 @@ func TestSkip(t *testing.T) {
 				break
 			}
 		}
-		if got := skip(b, 0); got != want {
+		if got := skip(b, 0, new(uint64)); got != want {
 			t.Fatalf("skip(%q) = %d, want %d", b, got, want)
 		}
 	}
@@ -206,6 +206,45 @@ func FuzzBodyHash(f *testing.F) {
 		s := scanAll(t, "From: a@b.example\r\n\r\n"+text, min(max(piece, 1), 1<<16))
 		if got := b64(s.BodyHash()); got != want {
 			t.Fatalf("%q: %s, want %s", text, got, want)
+		}
+	})
+}
+
+// form is what Scanner.Form says of line ends and lengths, one octet after the
+// other.
+func form(msg string) (f mail.BodyForm) {
+	head, ok := len(msg), false
+	if strings.HasPrefix(msg, "\r\n") {
+		head, ok = 2, true
+	} else if i := strings.Index(msg, "\r\n\r\n"); i >= 0 {
+		head, ok = i+4, true
+	}
+	f.UTF8 = strings.ContainsFunc(msg[:head], func(r rune) bool { return r >= 0x80 })
+	f.EightBit = ok && strings.ContainsFunc(msg[head:], func(r rune) bool { return r >= 0x80 })
+	text := strings.ReplaceAll(msg, "\r\n", "")
+	f.Binary = strings.ContainsAny(text, "\x00\r\n") || strings.Contains(msg, "\r\r\n")
+	for line := range strings.SplitAfterSeq(msg, "\n") {
+		f.Long = f.Long || len(strings.TrimSuffix(strings.TrimSuffix(line, "\r\n"), "\n")) > lineMost
+	}
+	return f
+}
+
+func FuzzForm(f *testing.F) {
+	long := strings.Repeat("0123456789", 100)
+	for _, s := range []string{"A: b\r\n\r\nc", "\r\nü", "A: ü", "A: b\r\n\r\nc\nd", "A: b\rc\r\n\r\n", "A: b\r\n\r\nc\x00", "\r\r\n", "A: b\r\n\r\n  \r\r\n \r",
+		long, long[:998] + "\r", "A: b\r\n\r\n" + long[:998] + "\r\n", "A: b\r\n\r\n" + long[:999] + "\r\n", "A: b\r\n\r\n" + long[:998] + "  ", "A: b\r\n\r\n" + long[:997] + "\r\r\n"} {
+		f.Add(s, 1)
+		f.Add(s, 1000)
+	}
+	f.Fuzz(func(t *testing.T, msg string, piece int) {
+		s := scanAll(t, msg, min(max(piece, 1), 1<<16))
+		got, want := s.Form(), form(msg)
+		got.Sealed = false
+		if got != want {
+			t.Fatalf("%.100q: %+v, want %+v", msg, got, want)
+		}
+		if n, _ := header.Find([]byte(msg)); string(s.Header()) != msg[:n] {
+			t.Fatalf("%.100q: header %.100q", msg, s.Header())
 		}
 	})
 }
