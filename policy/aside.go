@@ -17,7 +17,7 @@ func (e *Engine) Candidate(ctx context.Context, dir fs.FS) (Pinned, error) {
 	if err != nil {
 		return Pinned{}, err
 	}
-	s, problems := compile(src)
+	s, problems := compile(src, e.set.Load())
 	if len(problems) > 0 {
 		return Pinned{}, problems
 	}

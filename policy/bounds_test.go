@@ -91,7 +91,7 @@ func TestBoundsDoNotDepend(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, problems := compile(src)
+	s, problems := compile(src, nil)
 	if len(problems) > 0 {
 		t.Fatal(problems)
 	}

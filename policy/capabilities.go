@@ -2,6 +2,7 @@ package policy
 
 import (
 	"slices"
+	"sync"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 )
@@ -9,7 +10,7 @@ import (
 // capabilities are OPA's builtins without those that reach outside, read the
 // clock or draw random numbers: a policy must answer the same to the same input,
 // or replay and tests prove nothing. The time of the question is input.time.
-func capabilities() *ast.Capabilities {
+var capabilities = sync.OnceValue(func() *ast.Capabilities {
 	c := ast.CapabilitiesForThisVersion()
 	impure := []string{
 		"http.send", "net.lookup_ip_addr", "opa.runtime", "rand.intn", "uuid.rfc4122", "time.now_ns",
@@ -22,4 +23,4 @@ func capabilities() *ast.Capabilities {
 	})
 	c.AllowNet = []string{} // no remote schemas either; nil would allow every host
 	return c
-}
+})

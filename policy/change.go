@@ -73,16 +73,15 @@ func (c Changes) String() string {
 	return strings.Join(parts, "; ")
 }
 
-// compareSources tells how now differs from was. A file that does not parse has
-// no rules.
-func compareSources(was, now *source) Changes {
+// compare tells how now differs from was. A file that does not parse has no rules.
+func compare(was, now *contents) Changes {
 	var c Changes
-	files(was.rego, now.rego, &c)
-	files(was.data, now.data, &c)
+	files(was.source.rego, now.source.rego, &c)
+	files(was.source.data, now.source.data, &c)
 	rules(textsOf(was), textsOf(now), &c)
-	before, _ := was.document()
-	after, _ := now.document()
-	values("", before, after, &c)
+	if !was.sameData(now) {
+		values("", was.data, now.data, &c)
+	}
 	return c
 }
 
@@ -100,11 +99,10 @@ func files(was, now map[string][]byte, c *Changes) {
 type ruleText struct{ file, text string }
 
 // textsOf maps each rule, as "package\x00result\x00rule", to its text.
-func textsOf(s *source) map[string]ruleText {
+func textsOf(c *contents) map[string]ruleText {
 	texts := map[string]ruleText{}
-	modules, _ := parse(s.rego)
-	for _, file := range sortedKeys(modules) {
-		m := modules[file]
+	for _, file := range sortedKeys(c.modules) {
+		m := c.modules[file]
 		for _, r := range m.Rules {
 			key := strings.Join([]string{packagePath(m), headName(r), nameOf(r)}, "\x00")
 			t := texts[key]

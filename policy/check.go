@@ -22,7 +22,7 @@ func Check(path string, defaults fs.FS) Problems {
 	if err != nil {
 		return Problems{{Message: err.Error()}}
 	}
-	_, problems := compile(src)
+	_, problems := compile(src, nil)
 	return problems
 }
 

@@ -183,7 +183,7 @@ func TestNeeds(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, problems := compile(src)
+		s, problems := compile(src, nil)
 		if len(problems) > 0 {
 			t.Fatalf("%s: %v", test.rule, problems)
 		}

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -11,14 +12,14 @@ import (
 // checkResultTypes finds results that are computed and can never be an object.
 func checkResultTypes(c *ast.Compiler, modules map[string]*ast.Module, pkg string) Problems {
 	var problems Problems
-	for file := range modules {
-		m := c.Modules[file]
-		if packagePath(m) != pkg {
+	for file, parsed := range modules {
+		if packagePath(parsed) != pkg {
 			continue
 		}
-		for _, r := range m.Rules {
+		objects := objectsIn(parsed)
+		for _, r := range c.Modules[file].Rules {
 			name := headName(r)
-			if !isResult(pkg, name) || r.Head.Key == nil {
+			if !isResult(pkg, name) || r.Head.Key == nil || objects[r.Location] {
 				continue
 			}
 			if t := typeOfKey(c, r); t != nil && !mayBeObject(t) {
@@ -28,6 +29,17 @@ func checkResultTypes(c *ast.Compiler, modules map[string]*ast.Module, pkg strin
 		}
 	}
 	return problems
+}
+
+// objectsIn are the places of rules that put an object into a set, as one sees.
+func objectsIn(m *ast.Module) map[*ast.Location]bool {
+	places := map[*ast.Location]bool{}
+	for _, r := range m.Rules {
+		if r.Head.Key != nil {
+			_, places[r.Location] = r.Head.Key.Value.(ast.Object)
+		}
+	}
+	return places
 }
 
 // typeOfKey is the type of what a compiled "contains" rule puts into its set;
@@ -53,9 +65,12 @@ func mayBeObject(t types.Type) bool {
 // checkGets finds look-ups with object.get of what the input can never have,
 // which would silently give the default: OPA's type checker looks at references
 // only, so it is shown the look-ups written as such.
-func (s *set) checkGets(modules map[string]*ast.Module, schemas *ast.SchemaSet) Problems {
-	rewritten, any := make(map[string]*ast.Module, len(modules)), false
+func checkGets(modules map[string]*ast.Module, schemas *ast.SchemaSet) Problems {
+	rewritten, any := maps.Clone(modules), false
 	for file, m := range modules {
+		if !mentions(m, ast.ObjectGet.Ref()) {
+			continue
+		}
 		m = m.Copy()
 		found, err := getsToRefs(m)
 		if err != nil {
@@ -66,7 +81,7 @@ func (s *set) checkGets(modules map[string]*ast.Module, schemas *ast.SchemaSet) 
 	if !any {
 		return nil
 	}
-	c := ast.NewCompiler().WithCapabilities(capabilities()).WithSchemas(schemas)
+	c := ast.NewCompiler().WithCapabilities(capabilities()).WithSchemas(schemas).WithOnlyStagesUpTo(ast.StageCheckTypes)
 	c.SetErrorLimit(0)
 	c.Compile(rewritten)
 	var undefined ast.Errors
@@ -77,6 +92,15 @@ func (s *set) checkGets(modules map[string]*ast.Module, schemas *ast.SchemaSet) 
 		}
 	}
 	return problemsOf("", undefined)
+}
+
+// mentions tells whether a reference stands in a module.
+func mentions(m *ast.Module, ref ast.Ref) (found bool) {
+	ast.WalkRefs(m, func(r ast.Ref) bool {
+		found = found || r.Equal(ref)
+		return found
+	})
+	return found
 }
 
 // getsToRefs writes each look-up with object.get and constant names as the

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -88,69 +89,67 @@ type Needs struct {
 	Unusual         bool // unusual
 }
 
-// set is a compiled policy set, immutable.
+// set is a compiled policy set, immutable. Sets share what did not change between
+// them.
 type set struct {
-	source  *source // the files it was made of
-	digest  string
-	loaded  time.Time
-	modules map[string]*ast.Module // as parsed, by file
-	store   storage.Store
-	stages  [stageCount]*program // nil: no rules
-	files   map[ruleName]string
+	contents
+	digest string
+	loaded time.Time
+	store  storage.Store
+	stages [stageCount]*program // nil: no rules
+	// whole is all modules compiled together where some are helpers that no stage
+	// uses; nil: there are none.
+	whole *ast.Compiler
+	files map[ruleName]string
 	// documents is the data, beside the store.
 	documents documents
 	needs     Needs
-	unplanned []error // why stages run on OPA's evaluator; empty as a rule
 }
 
 // ruleName identifies what a result object says of itself.
 type ruleName struct{ pkg, result, rule string }
 
-// program is what one stage runs.
+// program is what one stage runs. It depends on its modules alone, not on data.
 type program struct {
 	stage    int
+	modules  map[string]*ast.Module // as parsed
 	compiler *ast.Compiler
 	query    ast.Body
 	plan     *plan.Program // nil: OPA's planner cannot plan it
+	why      error         // and this is why
 	results  []string      // names of the result sets, in the order the query gives them
 	fields   fields
 }
 
-// compile makes a set from its files, or says all that is wrong with them.
-func compile(src *source) (*set, Problems) {
-	modules, problems := parse(src.rego)
-	data, bad := src.document()
-	problems = append(problems, bad...)
+// compile makes a set from its files, or says all that is wrong with them. What
+// is the same in the set before, which may be nil, is taken from there.
+func compile(src *source, before *set) (*set, Problems) {
+	if before == nil {
+		before = &set{contents: contents{source: newSource()}}
+	}
+	c, problems := read(src, &before.contents)
 	if len(problems) > 0 {
 		return nil, problems.sorted()
 	}
-	for _, name := range sortedKeys(modules) {
-		problems = append(problems, checkModule(modules[name])...)
+	for _, name := range sortedKeys(c.modules) {
+		if m := c.modules[name]; m != before.modules[name] {
+			problems = append(problems, checkModule(m)...)
+		}
 	}
-	object, err := ast.InterfaceToValue(data)
-	if err != nil {
+	s := &set{contents: *c, digest: src.digest(), loaded: time.Now(), files: ruleFiles(c.modules)}
+	if err := s.useData(before); err != nil {
 		return nil, Problems{{Message: "the data files: " + err.Error()}}
 	}
-	s := &set{source: src, digest: src.digest(), loaded: time.Now(), modules: modules, files: ruleFiles(modules),
-		documents: documents{object.(ast.Object), ast.NewTerm(object)},
-		store:     inmem.NewFromASTObject(object.(ast.Object).Copy())}
 	seen := map[string]bool{}
 	for i := range s.stages {
-		p, used, bad := s.compileStage(i, data)
+		runtime.Gosched() // whoever waits to run is more urgent
+		p, used, bad := s.compileStage(i, before.stages[i])
 		s.stages[i] = p
 		problems = append(problems, bad...)
 		maps.Copy(seen, used)
 	}
-	// Helpers that no stage uses are compiled too, so that their errors show.
-	rest := map[string]*ast.Module{}
-	for name, m := range modules {
-		if !seen[name] && stageOf(packagePath(m)) < 0 {
-			rest[name] = m
-		}
-	}
-	if len(problems) == 0 && len(rest) > 0 {
-		_, bad := s.compileModules(modules, nil)
-		problems = append(problems, bad...)
+	if len(problems) == 0 {
+		problems = s.compileRest(seen, before)
 	}
 	if len(problems) > 0 {
 		return nil, problems.sorted()
@@ -159,21 +158,36 @@ func compile(src *source) (*set, Problems) {
 	return s, nil
 }
 
-func parse(files map[string][]byte) (map[string]*ast.Module, Problems) {
-	modules := make(map[string]*ast.Module, len(files))
-	var problems Problems
-	for _, name := range sortedKeys(files) {
-		m, err := ast.ParseModuleWithOpts(name, string(files[name]), ast.ParserOptions{RegoVersion: ast.RegoV1, ProcessAnnotation: true})
-		switch {
-		case err != nil:
-			problems = append(problems, problemsOf(name, err)...)
-		case m == nil:
-			problems = append(problems, Problem{File: name, Message: "the file is empty: a policy begins with a package clause"})
-		default:
-			modules[name] = m
-		}
+// useData makes the documents that rules see of the data files.
+func (s *set) useData(before *set) error {
+	if before.store != nil && s.sameData(&before.contents) {
+		s.store, s.documents = before.store, before.documents
+		return nil
 	}
-	return modules, problems
+	v, err := ast.InterfaceToValue(s.data)
+	if err != nil {
+		return err
+	}
+	object := v.(ast.Object)
+	s.documents = documents{object, ast.NewTerm(object)}
+	s.store = inmem.NewFromASTObject(object.Copy())
+	return nil
+}
+
+// compileRest compiles helpers that no stage uses, so that their errors show.
+func (s *set) compileRest(used map[string]bool, before *set) (problems Problems) {
+	for name, m := range s.modules {
+		if used[name] || stageOf(packagePath(m)) >= 0 {
+			continue
+		}
+		if before.whole != nil && maps.Equal(s.modules, before.modules) {
+			s.whole = before.whole
+			return s.conflicts(s.whole)
+		}
+		s.whole, problems = s.compileModules(s.modules, nil)
+		return problems
+	}
+	return nil
 }
 
 // problemsOf turns OPA's errors into problems.
@@ -213,8 +227,9 @@ func sameLine(a, b *ast.Error) bool {
 }
 
 // compileStage compiles the stage's package and the helper packages it reaches,
-// against the stage's input type. It tells which files those are.
-func (s *set) compileStage(i int, data map[string]any) (*program, map[string]bool, Problems) {
+// against the stage's input type, unless they are those of the program before. It
+// tells which files those are.
+func (s *set) compileStage(i int, before *program) (*program, map[string]bool, Problems) {
 	name := stages()[i].name
 	modules, problems := reachable(s.modules, name)
 	used := map[string]bool{}
@@ -224,6 +239,9 @@ func (s *set) compileStage(i int, data map[string]any) (*program, map[string]boo
 	if len(modules) == 0 {
 		return nil, used, problems
 	}
+	if before != nil && len(problems) == 0 && maps.Equal(modules, before.modules) {
+		return before, used, append(s.conflicts(before.compiler), checkData(before.compiler, s.data)...)
+	}
 	schemas := ast.NewSchemaSet()
 	schemas.Put(ast.SchemaRootRef, typeSchema(i))
 	compiler, bad := s.compileModules(modules, schemas)
@@ -231,9 +249,9 @@ func (s *set) compileStage(i int, data map[string]any) (*program, map[string]boo
 	if len(problems) > 0 {
 		return nil, used, problems
 	}
-	problems = append(checkData(compiler, data), checkResultTypes(compiler, modules, name)...)
-	problems = append(problems, s.checkGets(modules, schemas)...)
-	p := &program{stage: i, compiler: compiler, results: resultsIn(modules, name), fields: fieldsIn(compiler)}
+	problems = append(checkData(compiler, s.data), checkResultTypes(compiler, modules, name)...)
+	problems = append(problems, checkGets(modules, schemas)...)
+	p := &program{stage: i, modules: modules, compiler: compiler, results: resultsIn(modules, name), fields: fieldsIn(compiler)}
 	if len(problems) > 0 || len(p.results) == 0 {
 		return nil, used, problems
 	}
@@ -245,26 +263,40 @@ func (s *set) compileStage(i int, data map[string]any) (*program, map[string]boo
 		entries[i] = strings.ReplaceAll(name, ".", "/") + "/" + r
 	}
 	var err error
-	if p.plan, err = plan.Load(context.Background(), modules, entries, capabilities()); err != nil {
-		s.unplanned = append(s.unplanned, fmt.Errorf("%s: %w", name, err))
+	if p.plan, err = plan.Load(context.Background(), compiler, entries); err != nil {
+		p.why = fmt.Errorf("%s: %w", name, err)
 	}
 	return p, used, nil
 }
 
 func (s *set) compileModules(modules map[string]*ast.Module, schemas *ast.SchemaSet) (*ast.Compiler, Problems) {
-	ctx := context.Background()
-	txn, err := s.store.NewTransaction(ctx)
-	if err != nil {
-		return nil, problemsOf("", err)
-	}
-	defer s.store.Abort(ctx, txn)
-	c := ast.NewCompiler().WithCapabilities(capabilities()).WithStrict(true).WithSchemas(schemas).
-		WithPathConflictsCheck(storage.NonEmpty(ctx, s.store, txn))
-	c.Compile(modules)
+	c := ast.NewCompiler().WithCapabilities(capabilities()).WithStrict(true).WithSchemas(schemas)
+	s.withData(func(exists func([]string) (bool, error)) {
+		c.WithPathConflictsCheck(exists).Compile(modules)
+	})
+	c.WithPathConflictsCheck(nil) // it outlives this data
 	if c.Failed() {
 		return nil, problemsOf("", c.Errors)
 	}
 	return c, nil
+}
+
+// conflicts finds rules and data of the same name.
+func (s *set) conflicts(c *ast.Compiler) (problems Problems) {
+	s.withData(func(exists func([]string) (bool, error)) {
+		if errs := ast.CheckPathConflicts(c, exists); len(errs) > 0 {
+			problems = problemsOf("", errs)
+		}
+	})
+	return problems
+}
+
+// withData calls do with a function that tells where data is.
+func (s *set) withData(do func(exists func([]string) (bool, error))) {
+	ctx := context.Background()
+	txn := storage.NewTransactionOrDie(ctx, s.store)
+	defer s.store.Abort(ctx, txn)
+	do(storage.NonEmpty(ctx, s.store, txn))
 }
 
 // prepare compiles the one query that gives all result sets at once. Only sets

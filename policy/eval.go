@@ -44,8 +44,10 @@ func isFault(err error) bool {
 
 // warnUnplanned says which stages of a set run without a plan.
 func (e *Engine) warnUnplanned(s *set) {
-	for _, why := range s.unplanned {
-		e.log.Warn("a policy stage cannot be planned: it runs on OPA's evaluator, slower and bounded by the deadline alone", "reason", why)
+	for _, p := range s.stages {
+		if p != nil && p.why != nil {
+			e.log.Warn("a policy stage cannot be planned: it runs on OPA's evaluator, slower and bounded by the deadline alone", "reason", p.why)
+		}
 	}
 }
 

@@ -116,7 +116,7 @@ func EvalFile(ctx context.Context, path string, defaults fs.FS, pkg string, r io
 	if err != nil {
 		return nil, err
 	}
-	s, problems := compile(src)
+	s, problems := compile(src, nil)
 	if len(problems) > 0 {
 		return nil, problems
 	}

@@ -33,7 +33,7 @@ func (e *Engine) start(ctx context.Context) error {
 	e.folder.own = kept != nil && !e.wasDefault(kept.digest())
 	src, err := e.first(ctx)
 	if kept != nil && (e.o.Gate || errors.Is(err, errMissing)) {
-		s, problems := compile(kept)
+		s, problems := compile(kept, nil)
 		if len(problems) > 0 {
 			return fmt.Errorf("the set that was in force last does not compile any more; to start with what %s holds, remove %s: %w", e.where(), e.keptFile(), problems)
 		}
@@ -47,7 +47,7 @@ func (e *Engine) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s, problems := compile(src)
+	s, problems := compile(src, nil)
 	if len(problems) > 0 {
 		return problems
 	}
@@ -56,7 +56,11 @@ func (e *Engine) start(ctx context.Context) error {
 		e.isFrom(src)
 		return nil
 	}
-	return e.activate(s, kept, Activation{})
+	var was *contents
+	if kept != nil {
+		was, _ = read(kept, &s.contents)
+	}
+	return e.activate(s, was, Activation{})
 }
 
 // first is what there is to begin with.
@@ -101,15 +105,15 @@ func (e *Engine) offer(src *source) error {
 		e.isFrom(src)
 		return nil
 	}
-	s, problems := compile(src)
+	s, problems := compile(src, now)
 	if len(problems) > 0 {
 		e.wait(nil) // what waited is not there any more
 		return problems
 	}
 	if !e.o.Gate {
-		return e.activate(s, now.source, Activation{})
+		return e.activate(s, &now.contents, Activation{})
 	}
-	p := &pending{set: s, since: time.Now(), isDefault: src.builtIn, changes: compareSources(now.source, src)}
+	p := &pending{set: s, since: time.Now(), isDefault: src.builtIn, changes: compare(&now.contents, &s.contents)}
 	e.wait(p)
 	e.log.Info("policies wait to be accepted", "digest", digest, "in_force", now.digest, "changes", p.changes.String())
 	return nil
@@ -179,15 +183,15 @@ func (e *Engine) Accept(digest, by string, unseen bool) error {
 	case review == nil && !unseen:
 		return ErrNotReviewed
 	}
-	return e.activate(p.set, e.set.Load().source, Activation{By: by, Review: review, Unseen: review == nil})
+	return e.activate(p.set, &e.set.Load().contents, Activation{By: by, Review: review, Unseen: review == nil})
 }
 
 // activate keeps a set and swaps it in; was is what it replaces, as far as known,
 // and a tells who accepted it.
-func (e *Engine) activate(s *set, was *source, a Activation) error {
+func (e *Engine) activate(s *set, was *contents, a Activation) error {
 	a.Digest, a.At, a.Default, a.Files = s.digest, time.Now(), s.source.builtIn, len(s.source.rego)+len(s.source.data)
 	if was != nil {
-		a.Changes = compareSources(was, s.source)
+		a.Changes = compare(was, &s.contents)
 	}
 	err := e.keep(s.source, append(e.past(), a))
 	switch {

@@ -3,7 +3,6 @@ package policy
 import (
 	"archive/tar"
 	"bytes"
-	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +12,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/klauspost/compress/gzip"
 )
 
 // The files below [Options.Keep]. The first is what "tar xzf" gives back as a
@@ -131,9 +132,8 @@ const (
 // pack writes the files of a set as a tar archive, compressed; the same files
 // give the same bytes.
 func (s *source) pack() ([]byte, error) {
-	var b bytes.Buffer
-	z := gzip.NewWriter(&b)
-	w := tar.NewWriter(z)
+	var plain, packed bytes.Buffer
+	w := tar.NewWriter(&plain)
 	for _, set := range []map[string][]byte{s.rego, s.tests, s.data} {
 		for _, name := range sortedKeys(set) {
 			if err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o600, Size: int64(len(set[name])), Typeflag: tar.TypeReg}); err != nil {
@@ -144,10 +144,16 @@ func (s *source) pack() ([]byte, error) {
 			}
 		}
 	}
-	if err := errors.Join(w.Close(), z.Close()); err != nil {
+	if err := w.Close(); err != nil {
 		return nil, err
 	}
-	return b.Bytes(), nil
+	// A writer that keeps state between pieces takes more memory than most sets.
+	z, err := gzip.NewWriterLevel(&packed, gzip.StatelessCompression)
+	if err != nil {
+		return nil, err
+	}
+	_, err = z.Write(plain.Bytes())
+	return packed.Bytes(), errors.Join(err, z.Close())
 }
 
 // unpack reads what pack wrote.

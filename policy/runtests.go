@@ -61,7 +61,7 @@ func Test(ctx context.Context, path string, defaults fs.FS, pattern *regexp.Rege
 	if err != nil {
 		return report, false, err
 	}
-	if _, problems := compile(src); len(problems) > 0 {
+	if _, problems := compile(src, nil); len(problems) > 0 {
 		return report, false, problems
 	}
 	if report, err = runTests(ctx, src, pattern); err != nil {
@@ -71,8 +71,9 @@ func Test(ctx context.Context, path string, defaults fs.FS, pattern *regexp.Rege
 }
 
 func runTests(ctx context.Context, src *source, pattern *regexp.Regexp) (TestReport, error) {
-	modules, _ := parse(src.rego)
-	tests, problems := parse(src.tests)
+	rules, _ := read(src, nil)
+	modules := rules.modules
+	tests, problems := parse(src.tests, &contents{source: newSource()})
 	if len(problems) > 0 {
 		return TestReport{}, problems
 	}
@@ -82,8 +83,7 @@ func runTests(ctx context.Context, src *source, pattern *regexp.Regexp) (TestRep
 			all[name] = m
 		}
 	}
-	data, _ := src.document()
-	store := inmem.NewFromObjectWithOpts(data, inmem.OptRoundTripOnWrite(false))
+	store := inmem.NewFromObjectWithOpts(rules.data, inmem.OptRoundTripOnWrite(false))
 	txn, err := store.NewTransaction(ctx)
 	if err != nil {
 		return TestReport{}, err

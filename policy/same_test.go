@@ -65,12 +65,14 @@ func sameSets(t testing.TB) map[string]*set {
 		if err != nil {
 			t.Fatal(name, ": ", err)
 		}
-		s, problems := compile(src)
+		s, problems := compile(src, nil)
 		if len(problems) > 0 {
 			t.Fatal(name, ": ", problems)
 		}
-		for _, why := range s.unplanned {
-			t.Error(name, " is not planned: ", why)
+		for _, p := range s.stages {
+			if p != nil && p.why != nil {
+				t.Error(name, " is not planned: ", p.why)
+			}
 		}
 		all[name] = s
 	}

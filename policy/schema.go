@@ -19,9 +19,34 @@ func Schema(pkg string) map[string]any {
 	return s
 }
 
-// typeSchema is the schema for OPA's type checker, which knows draft 7 only.
-func typeSchema(i int) map[string]any {
-	return schemaOf(reflect.TypeOf(stages()[i].input()).Elem())
+// typeSchema is the schema for OPA's type checker, which knows draft 7 only. It is
+// not to be changed.
+func typeSchema(i int) map[string]any { return typeSchemas[i] }
+
+// typeSchemas are made once, without what is for people: OPA reads them each time
+// it compiles.
+var typeSchemas = func() (all [stageCount]map[string]any) {
+	for i, s := range stages() {
+		all[i] = schemaOf(reflect.TypeOf(s.input()).Elem())
+		terse(all[i])
+	}
+	return all
+}()
+
+// terse takes from a schema what does not tell types.
+func terse(schema map[string]any) {
+	delete(schema, "description")
+	delete(schema, "required")
+	if items, ok := schema["items"].(map[string]any); ok {
+		terse(items)
+	}
+	if others, ok := schema["additionalProperties"].(map[string]any); ok {
+		terse(others)
+	}
+	properties, _ := schema["properties"].(map[string]any)
+	for _, p := range properties {
+		terse(p.(map[string]any))
+	}
 }
 
 func schemaOf(t reflect.Type) map[string]any {

@@ -141,7 +141,7 @@ func (s *shadow) watch(ctx context.Context, e *Engine) {
 		if d := s.current(); d != nil && d.digest == src.digest() {
 			return nil
 		}
-		set, problems := compile(src)
+		set, problems := compile(src, e.set.Load())
 		if len(problems) > 0 {
 			return problems
 		}

@@ -163,37 +163,6 @@ func sortedKeys[V any](m map[string]V) []string {
 	return keys
 }
 
-// document merges the data files: data.yaml in the folder a/b stands at
-// data.a.b, as in OPA's bundles.
-func (s *source) document() (map[string]any, []Problem) {
-	root := map[string]any{}
-	for _, name := range sortedKeys(s.data) {
-		doc, err := parseData(name, s.data[name])
-		if err != nil {
-			line, message := yamlError(err)
-			return nil, []Problem{{File: name, Line: line, Message: message}}
-		}
-		at := root
-		if dir := path.Dir(name); dir != "." {
-			for part := range strings.SplitSeq(dir, "/") {
-				next, ok := at[part].(map[string]any)
-				if !ok {
-					next = map[string]any{}
-					at[part] = next
-				}
-				at = next
-			}
-		}
-		for k, v := range doc {
-			if _, twice := at[k]; twice {
-				return nil, []Problem{{File: name, Message: fmt.Sprintf("%q stands in another data file already", k)}}
-			}
-			at[k] = v
-		}
-	}
-	return root, nil
-}
-
 // parseData reads one data file and gives it back in JSON's types, numbers as
 // they were written.
 func parseData(name string, b []byte) (map[string]any, error) {

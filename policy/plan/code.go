@@ -96,7 +96,7 @@ type builtin struct {
 // Program is rules ready to run.
 type Program struct {
 	consts       []*ast.Term
-	entries      []function
+	entry        function // gives the answers of all entry points
 	functions    []*function
 	dynamic      map[string]*function // by path, parts joined by zero bytes
 	capabilities *ast.Capabilities

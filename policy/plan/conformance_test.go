@@ -98,7 +98,7 @@ func conform(t *testing.T, c cases.TestCase) {
 		input = ast.NewTerm(ast.MustInterfaceToValue(*c.Input))
 	}
 	want, wantErr := byOPA(t, compiler, "data.conformance.answer", data, input)
-	p, err := Load(context.Background(), modules, []string{"conformance/answer"}, ast.CapabilitiesForThisVersion())
+	p, err := Load(context.Background(), compiler, []string{"conformance/answer"})
 	if err != nil {
 		t.Fatalf("cannot plan: %v", err)
 	}

@@ -15,7 +15,11 @@ func load(t *testing.T, src, entry string) *Program {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := Load(t.Context(), map[string]*ast.Module{"m.rego": m}, []string{entry}, ast.CapabilitiesForThisVersion())
+	c := ast.NewCompiler()
+	if c.Compile(map[string]*ast.Module{"m.rego": m}); c.Failed() {
+		t.Fatal(c.Errors)
+	}
+	p, err := Load(t.Context(), c, []string{entry})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -95,7 +95,7 @@ type remembered struct {
 const look = 1024
 
 // Eval evaluates all entry points into out, which has their number; nil there:
-// undefined. It fails with a [*Limit], a [*Fault], an error that wraps
+// undefined, and then all of them are. It fails with a [*Limit], a [*Fault], an error that wraps
 // context.DeadlineExceeded when q.Deadline passed, or the context's.
 func (p *Program) Eval(ctx context.Context, q Question, out []*ast.Term) (err error) {
 	m, _ := p.pool.Get().(*machine)
@@ -123,15 +123,12 @@ func (p *Program) Eval(ctx context.Context, q Question, out []*ast.Term) (err er
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	for i := range p.entries {
-		fn := &p.entries[i]
-		f := m.frame(fn.vars)
-		f[0], f[1] = q.Input, q.Data
-		m.body(fn.body, f)
-		m.drop(f)
-		if m.err != nil {
-			return m.err
-		}
+	f := m.frame(p.entry.vars)
+	f[0], f[1] = q.Input, q.Data
+	m.body(p.entry.body, f)
+	m.drop(f)
+	if m.err != nil {
+		return m.err
 	}
 	if m.fault != nil {
 		return m.fault

@@ -3,6 +3,7 @@ package plan
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -53,23 +54,19 @@ func translate(policy *ir.Policy, entrypoints []string) (*Program, error) {
 			return nil, fmt.Errorf("%s: %w", f.Name, err)
 		}
 	}
-	plans := map[string]*ir.Plan{}
-	for _, plan := range policy.Plans.Plans {
-		plans[plan.Name] = plan
+	if len(policy.Plans.Plans) != 1 {
+		return nil, fmt.Errorf("OPA gave %d plans", len(policy.Plans.Plans))
 	}
-	for i, name := range entrypoints {
-		plan := plans[name]
-		if plan == nil {
-			return nil, fmt.Errorf("the plan lacks %s", name)
-		}
-		t.p.entries = append(t.p.entries, function{name: name, params: []int32{int32(ir.Input), int32(ir.Data)}})
-		fn := &t.p.entries[i]
-		if err := t.function(fn, plan.Blocks, -1); err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
-		if err := answers(fn.body, int32(i)); err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
+	t.p.entry = function{name: "entry points", params: []int32{int32(ir.Input), int32(ir.Data)}}
+	if err := t.function(&t.p.entry, policy.Plans.Plans[0].Blocks, -1); err != nil {
+		return nil, err
+	}
+	names := map[string]int32{}
+	for i := range entrypoints {
+		names[answerName(i)] = int32(i)
+	}
+	if err := t.answers(t.p.entry.body, names); err != nil {
+		return nil, err
 	}
 	return t.p, nil
 }
@@ -97,24 +94,33 @@ func tidy(blocks []block) {
 	}
 }
 
-// answers turns the making of a result object at the end of an entry point into
-// the answer itself.
-func answers(blocks []block, entry int32) error {
+// answers turns the making of a result object into the answers themselves: its
+// keys are the names of the entry points.
+func (t *translator) answers(blocks []block, names map[string]int32) error {
 	for i := range blocks {
 		b := blocks[i]
 		n := len(b)
 		if n == 0 || b[n-1].op != opResult {
 			for j := range b {
-				if err := answers(b[j].blocks, entry); err != nil {
+				if err := t.answers(b[j].blocks, names); err != nil {
 					return err
 				}
 			}
 			continue
 		}
-		if n < 3 || b[n-2].op != opInsert || b[n-3].op != opMakeObject || b[n-2].t != b[n-1].a || b[n-3].t != b[n-1].a {
-			return fmt.Errorf("an entry point does not end in an answer: %w", errCannot)
+		object := b[n-1].a
+		for n--; n > 0 && b[n-1].op == opInsert && b[n-1].t == object; n-- {
+			name, ok := t.term(b[n-1].a).Value.(ast.String)
+			entry, known := names[string(name)]
+			if !ok || !known {
+				return fmt.Errorf("an answer that nobody asked for: %w", errCannot)
+			}
+			b[n-1] = stmt{op: opResult, t: entry, a: b[n-1].b}
 		}
-		blocks[i] = append(b[:n-3:n-3], stmt{op: opResult, t: entry, a: b[n-2].b})
+		if len(b)-1-n != len(names) || n == 0 || b[n-1].op != opMakeObject || b[n-1].t != object {
+			return fmt.Errorf("the entry points do not end in an answer: %w", errCannot)
+		}
+		blocks[i] = slices.Delete(b[:len(b)-1], n-1, n)
 	}
 	return nil
 }
