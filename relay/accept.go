@@ -3,7 +3,9 @@ package relay
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"behalf/internal/blob"
@@ -61,12 +63,25 @@ func (t *transaction) accept(ctx context.Context) (Receipt, error) {
 	if err != nil {
 		return t.notPut(ctx, err)
 	}
-	t.in.o.Log.Info("accepted", "id", m.ID.String(), "tenant", t.view.Tenant.Name, "credential", m.Credential, "door", string(m.Door),
-		"mail_from", m.Envelope.From.String(), "from", m.From.String(), "recipients", len(t.recipients), "size", m.Size)
+	t.logAccepted(ctx, m)
 	t.learn(ctx, m)
 	t.in.Offer(st)
 	t.in.Wait(ctx)
 	return Receipt{ID: m.ID, MessageID: m.MessageID, Warnings: append(t.warnings, t.fateWords()...)}, nil
+}
+
+// logAccepted writes the line that each message gets, by the handler itself: what
+// a logger does besides is to look for its caller.
+func (t *transaction) logAccepted(ctx context.Context, m *mail.Message) {
+	to := t.in.o.Log.Handler()
+	if !to.Enabled(ctx, slog.LevelInfo) {
+		return
+	}
+	line := slog.NewRecord(time.Now(), slog.LevelInfo, "accepted", 0)
+	line.AddAttrs(slog.String("id", m.ID.String()), slog.String("tenant", t.view.Tenant.Name), slog.String("credential", m.Credential),
+		slog.String("door", string(m.Door)), slog.String("mail_from", t.from), slog.String("from", m.From.String()),
+		slog.Int("recipients", len(t.recipients)), slog.Int64("size", m.Size))
+	_ = to.Handle(ctx, line) // as a logger does
 }
 
 // readHeader ends the scan and parses the header.
@@ -93,7 +108,7 @@ func (t *transaction) readHeader() (header.Header, error) {
 // had its last chance to name a tenant, asks the stages that had to wait.
 func (t *transaction) readHints(ctx context.Context, h header.Header) error {
 	for _, f := range h.All() {
-		if len(f.Name) > len(hintPrefix) && strings.EqualFold(f.Name[:len(hintPrefix)], hintPrefix) {
+		if isHint(f.Name) {
 			if h.Count(f.Name) > 1 { // which one is meant?
 				return mail.Fail(550, mail.Enhanced{5, 6, 0}, mail.OfMessage, mail.ReasonContent, "the message has %d %s fields; give one", h.Count(f.Name), f.Name)
 			}
@@ -153,7 +168,8 @@ func (t *transaction) message(h header.Header) (*mail.Message, error) {
 		Tag: t.hints.Tag, Metadata: t.hints.Metadata, Accepted: t.now, NotBefore: t.hints.SendAt,
 		FromChange: t.view.Tenant.AllowFromChange, ReplyTo: h.Get("Reply-To"),
 	}
-	m.Body.Sealed = h.Sealed()
+	t.media = mediaOf(h)
+	m.Body.Sealed = header.IsSealed(t.media.kind)
 	if m.Door == mail.DoorHTTP { // a request has no word for it: SMTPUTF8 is what the message needs
 		m.Envelope.UTF8 = m.Body.UTF8 || !from.ASCII() || !m.Envelope.From.ASCII()
 		for i := range t.recipients {

@@ -21,7 +21,7 @@ func (t *transaction) authentication(ctx context.Context, in *method.Input, tria
 		trial = method.Choose(&asked)
 	}
 	if len(trial.Wishes) == 0 {
-		return policy.Authentication{FromDomain: organisation(in.From.Domain, in.DMARC.Org), DMARCPolicy: dmarcPolicy(in.DMARC.Policy)}
+		return policy.Authentication{FromDomain: t.in.Planner.organisation(in.From.Domain, in.DMARC.Org), DMARCPolicy: dmarcPolicy(in.DMARC.Policy)}
 	}
 	m, u := trial.Wishes[0].Methods[0], way(in, trial.Wishes[0].Upstream)
 	a := policy.Authentication{Method: m, ReverseDNS: true}
@@ -29,7 +29,7 @@ func (t *transaction) authentication(ctx context.Context, in *method.Input, tria
 	if m == mail.MethodName {
 		a.FromDomain, a.DMARCPolicy = t.in.Planner.sendingOrganisation(ctx), dmarcPolicy(in.SendingPolicy)
 	} else {
-		a.FromDomain, a.DMARCPolicy = organisation(in.From.Domain, in.DMARC.Org), dmarcPolicy(in.DMARC.Policy)
+		a.FromDomain, a.DMARCPolicy = t.in.Planner.organisation(in.From.Domain, in.DMARC.Org), dmarcPolicy(in.DMARC.Policy)
 	}
 	p := t.in.Planner
 	if p.o.Capture { // nothing leaves the machine: the DNS is taken to show what it should
@@ -84,20 +84,20 @@ func dmarcPolicy(p tenant.Policy) string {
 
 // organisation is the organisational domain: the one DMARC found, else by the
 // public suffix list, as receivers do that know no better.
-func organisation(domain, org string) string {
+func (p *Planner) organisation(domain, org string) string {
 	if org != "" {
 		return org
 	}
-	return siteOf(domain)
+	return p.places.of(domain).site
 }
 
 // sendingOrganisation is that of the platform's sending domain.
 func (p *Planner) sendingOrganisation(ctx context.Context) string {
 	d, err := p.check.DMARC(ctx, p.o.SendingDomain)
 	if err != nil {
-		return siteOf(p.o.SendingDomain)
+		return p.places.of(p.o.SendingDomain).site
 	}
-	return organisation(p.o.SendingDomain, d.Org)
+	return p.organisation(p.o.SendingDomain, d.Org)
 }
 
 // oneClick reports whether the message will let recipients leave by one click

@@ -19,7 +19,7 @@ func (t *transaction) bulk(ctx context.Context, in *method.Input, a policy.Authe
 	var shares []limit.BulkShare
 	for i := range t.recipients {
 		r := &t.recipients[i]
-		family := dnscheck.Family(r.Address.Domain)
+		family := t.fates[i].family
 		if family == "" || r.State.Final() {
 			continue
 		}

@@ -14,7 +14,6 @@ import (
 	"behalf/mail/scan"
 	"behalf/policy"
 	"behalf/tenant"
-	"behalf/tenant/dnscheck"
 	"behalf/tenant/method"
 )
 
@@ -36,7 +35,9 @@ func (t *transaction) askRecipient(ctx context.Context, a mail.Address, fate *fa
 		return err
 	}
 	in := policy.RecipientInput{SenderInput: sender}
-	in.Recipient = policy.Recipient{Address: a.String(), Domain: a.Domain, Site: siteOf(a.Domain), Family: dnscheck.Family(a.Domain)}
+	at := t.in.Planner.places.of(a.Domain)
+	in.Recipient = policy.Recipient{Address: a.String(), Domain: a.Domain, Site: at.site, Family: at.family}
+	fate.family = at.family
 	if t.countsFirst() {
 		in.Recipient.FirstTime, err = t.in.Known.FirstTime(ctx, t.view.Tenant.ID, a)
 		if err := t.spare(err, readsFirst); err != nil {
@@ -52,7 +53,7 @@ func (t *transaction) askRecipient(ctx context.Context, a mail.Address, fate *fa
 	}
 	d, err := t.ruleRecipient(ctx, &in)
 	fate.took = t.reservation.Len()
-	if err := t.rule(policy.PackageRecipient, a.String(), d, err, fate); err != nil {
+	if err := t.rule(policy.PackageRecipient, in.Recipient.Address, d, err, fate); err != nil {
 		return err
 	}
 	fate.counts = t.counting.batch.ofRecipients()
@@ -80,13 +81,16 @@ func (t *transaction) askMessage(ctx context.Context, m *mail.Message, h header.
 	if q.Identity, err = t.identity(ctx, m.From, in, trial); err != nil {
 		return err
 	}
+	if t.policy.Needs().Candidates {
+		q.Candidates = make([]policy.Candidate, 0, len(trial.Choices))
+	}
 	for _, c := range trial.Choices {
 		if !t.policy.Needs().Candidates {
 			break
 		}
 		q.Candidates = append(q.Candidates, policy.Candidate{Upstream: c.Upstream, Method: c.Method, Holds: c.Holds, Why: c.Why})
 	}
-	if needs := t.policy.Needs(); needs.URLHosts || needs.Attachments && mayAttach(h) {
+	if needs := t.policy.Needs(); needs.URLHosts || needs.Attachments && t.mayAttach(h) {
 		parts, err := scan.ReadParts(io.NewSectionReader(t.draft, 0, t.draft.Size()))
 		if err := t.spare(err, readsParts); err != nil {
 			return err
@@ -116,9 +120,24 @@ func (t *transaction) askMessage(ctx context.Context, m *mail.Message, h header.
 
 // mayAttach tells whether a message can carry files at all; plain text need not
 // be read again to find none.
-func mayAttach(h header.Header) bool {
-	media, params := header.ContentType(h.Get("Content-Type"))
-	return h.Has("Content-Disposition") || media != "" && media != "text/plain" && media != "text/html" || params["name"] != ""
+func (t *transaction) mayAttach(h header.Header) bool {
+	media := t.media.kind
+	return h.Has("Content-Disposition") || media != "" && media != "text/plain" && media != "text/html" || t.media.named
+}
+
+// media is what the message's Content-Type says.
+type media struct {
+	kind  string
+	named bool // it has a name, as a file has
+}
+
+func mediaOf(h header.Header) media {
+	value := h.Get("Content-Type")
+	if value == "" {
+		return media{}
+	}
+	kind, params := header.ContentType(value)
+	return media{kind, params["name"] != ""}
 }
 
 // redirect applies route and method of a decision. Rego may choose among what
@@ -252,7 +271,7 @@ func (t *transaction) senderInput(ctx context.Context) (policy.SenderInput, erro
 		Credential: who.credential,
 		Stream:     stream,
 		Envelope: policy.Envelope{
-			From: t.envelope.From.String(), FromDomain: t.envelope.From.Domain, Size: t.declared, Recipients: len(t.recipients), NewRecipients: t.firstTime,
+			From: t.from, FromDomain: t.envelope.From.Domain, Size: t.declared, Recipients: len(t.recipients), NewRecipients: t.firstTime,
 			UTF8: t.envelope.UTF8, EightBit: t.envelope.EightBit, RequireTLS: t.envelope.RequireTLS,
 		},
 	}

@@ -23,6 +23,7 @@ type fateOfOne struct {
 	// Of a recipient: whether the tenant has not mailed it of late, where its part
 	// of the reservation begins, and which of that part count recipients.
 	firstTime bool
+	family    string // see [place]
 	took      int
 	counts    uint64
 }

@@ -3,6 +3,7 @@ package relay
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,25 +19,27 @@ const (
 	maxOurs     = 4
 )
 
-// received is our trace field. It names neither the client's address nor its
+// received appends our trace field. It names neither the client's address nor its
 // HELO: who sent the message is the tenant's business, and receivers would
 // judge the mail by an app server's address.
-func received(hostname string, m *mail.Message, tls bool) string {
-	with := ""
+func received(b []byte, hostname string, m *mail.Message, tls bool) []byte {
+	b = append(append(append(b, "Received: by "...), hostname...), " (Behalf)"...)
 	switch m.Door {
 	case mail.DoorHTTP:
-		with = " with HTTP"
+		b = append(b, " with HTTP"...)
 	case mail.DoorSMTP:
-		with = " with ESMTP"
+		with := " with ESMTP"
 		if m.Envelope.UTF8 {
 			with = " with UTF8SMTP" // RFC 6531, section 4.3
 		}
+		b = append(b, with...)
 		if tls {
-			with += "S"
+			b = append(b, 'S')
 		}
-		with += "A"
+		b = append(b, 'A')
 	}
-	return "Received: by " + hostname + " (Behalf)" + with + " id " + m.ID.String() + ";\r\n\t" + header.FormatDate(m.Accepted) + "\r\n"
+	b = append(append(append(b, " id "...), m.ID.String()...), ";\r\n\t"...)
+	return append(header.AppendDate(b, m.Accepted), "\r\n"...)
 }
 
 // looping tells whether a message has passed too often, through us or at all.
@@ -64,15 +67,14 @@ func newMessageID(id mail.ID, domain string) string {
 // front is what stands before the client's own header at every attempt:
 // Received, and Message-ID and Date where the client gave none.
 func front(hostname string, m *mail.Message, h header.Header, tls bool) []byte {
-	var b strings.Builder
-	b.WriteString(received(hostname, m, tls))
+	b := received(make([]byte, 0, 256), hostname, m, tls)
 	if !h.Has("Message-ID") {
-		b.WriteString("Message-ID: " + m.MessageID + "\r\n")
+		b = append(append(append(b, "Message-ID: "...), m.MessageID...), "\r\n"...)
 	}
 	if !h.Has("Date") {
-		b.WriteString("Date: " + header.FormatDate(m.Accepted.In(time.UTC)) + "\r\n")
+		b = append(header.AppendDate(append(b, "Date: "...), m.Accepted.In(time.UTC)), "\r\n"...)
 	}
-	return []byte(b.String())
+	return b
 }
 
 // dropped are fields that never leave the relay, besides the hints.
@@ -82,11 +84,8 @@ var dropped = [...]string{"Bcc", "Resent-Bcc", "Return-Path", "X-Originating-IP"
 // hop: hints and private fields go, and Sender stays only if the tenant owns it.
 func hygiene(h header.Header, ownsSender func(mail.Address) bool) []mail.Edit {
 	var edits []mail.Edit
-	seen := map[string]bool{}
 	for _, f := range h.All() {
-		name := strings.ToLower(f.Name)
-		if strings.HasPrefix(name, hintPrefix) && !seen[name] {
-			seen[name] = true
+		if begins(f.Name, hintPrefix) && !slices.ContainsFunc(edits, func(e mail.Edit) bool { return strings.EqualFold(e.Name, f.Name) }) {
 			edits = append(edits, mail.Edit{Op: mail.EditRemove, Name: f.Name})
 		}
 	}

@@ -12,6 +12,16 @@ import (
 // known or not, are removed before sending.
 const hintPrefix = "behalf-"
 
+// isHint tells whether a field is addressed to us.
+func isHint(name string) bool {
+	return len(name) > len(hintPrefix) && begins(name, hintPrefix)
+}
+
+// begins is strings.HasPrefix whatever the case.
+func begins(s, prefix string) bool {
+	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
+}
+
 // The bounds of what a client may attach to a message.
 const (
 	maxTag      = 100

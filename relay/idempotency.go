@@ -5,8 +5,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"io"
-	"maps"
-	"slices"
 	"strings"
 
 	"behalf/mail"
@@ -22,10 +20,9 @@ func (t *transaction) requestHash() [32]byte {
 	if t.hints.request != [32]byte{} {
 		return t.hints.request
 	}
-	keys := slices.Sorted(maps.Keys(t.seen))
 	h := sha256.New()
 	h.Write([]byte(t.envelope.From.Key()))
-	for _, k := range keys {
+	for _, k := range t.named.keys() {
 		h.Write([]byte{0})
 		h.Write([]byte(k))
 	}

@@ -3,8 +3,6 @@ package relay
 import (
 	"context"
 
-	"golang.org/x/net/publicsuffix"
-
 	"behalf/mail"
 	"behalf/policy"
 	"behalf/tenant/method"
@@ -26,18 +24,11 @@ func (t *transaction) identity(ctx context.Context, from mail.Address, in *metho
 	}
 	for _, c := range trial.Choices {
 		if c.Holds {
+			if p.Methods == nil {
+				p.Methods = make([]mail.Method, 0, len(trial.Choices))
+			}
 			p.Methods = append(p.Methods, c.Method)
 		}
 	}
 	return p, nil
-}
-
-// siteOf is the organisational domain that a recipient's domain belongs to,
-// by the public suffix list; a policy counts by it.
-func siteOf(domain string) string {
-	org, err := publicsuffix.EffectiveTLDPlusOne(domain)
-	if err != nil {
-		return domain
-	}
-	return org
 }

@@ -215,7 +215,7 @@ func (in *Intake) open(ctx context.Context, p *Principal, c Client, e mail.Envel
 		return nil, err
 	}
 	now := in.o.Now()
-	t := &transaction{in: in, p: p, client: c, view: view, envelope: e, declared: size, hints: h, policy: in.Policy.Pin(), now: now.UTC(), began: now, seen: map[string]bool{}}
+	t := &transaction{in: in, p: p, client: c, view: view, envelope: e, from: e.From.String(), declared: size, hints: h, policy: in.Policy.Pin(), now: now.UTC(), began: now}
 	if h.Tenant != "" {
 		if err := t.nameTenant(ctx, h.Tenant); err != nil {
 			return nil, err

@@ -99,6 +99,9 @@ func (t *transaction) usage(ctx context.Context) (*policy.Usage, error) {
 			Credential: policy.CredentialUsage{Hour: policy.Window(own.Hour), Day: policy.Window(own.Day)},
 		}
 	}
+	if t.firstTime == 0 {
+		return t.used, nil
+	}
 	u := *t.used
 	for _, w := range []*policy.Window{&u.Hour, &u.Day, &u.Credential.Hour, &u.Credential.Day} {
 		w.NewRecipients += int64(t.firstTime)

@@ -59,11 +59,12 @@ type Planner struct {
 	o      PlannerOptions
 
 	returnPath string // the platform's host of return paths
+	places     *places
 }
 
 // NewPlanner makes a Planner. It starts nothing.
 func NewPlanner(dir *tenant.Directory, check *dnscheck.Checker, book *upstream.Book, limits *limit.Limiter, o PlannerOptions) *Planner {
-	return &Planner{dir: dir, check: check, book: book, limits: limits, o: o, returnPath: o.ReturnPath + "." + o.SendingDomain}
+	return &Planner{dir: dir, check: check, book: book, limits: limits, o: o, returnPath: o.ReturnPath + "." + o.SendingDomain, places: newPlaces()}
 }
 
 // Plan resolves one wish of a message now. The error is a Failure: of the

@@ -21,19 +21,21 @@ type transaction struct {
 	client   Client
 	view     *tenant.View // nil until a platform credential named its tenant
 	envelope mail.Envelope
-	declared int64 // SIZE of MAIL FROM
+	from     string // of the envelope
+	declared int64  // SIZE of MAIL FROM
 	hints    Hints
 	policy   policy.Pinned // one set of rules for the whole message
 	now      time.Time     // when it began, for good: the message's own time
 	began    time.Time     // the same, by the clock that is never set back
 
 	recipients []mail.Recipient
-	fates      []fateOfOne     // of each recipient, besides that of the whole message
-	seen       map[string]bool // keys of the recipients asked for: whether they were taken
-	asked      int             // recipients that the policy has ruled on
+	fates      []fateOfOne // of each recipient, besides that of the whole message
+	named      named
+	asked      int // recipients that the policy has ruled on
 
 	draft   *spool.Draft
 	scanner *scan.Scanner
+	media   media
 
 	fate        fateOfOne // of the whole message
 	rulings     []mail.Ruling
@@ -76,22 +78,25 @@ func (t *transaction) Recipient(ctx context.Context, r mail.Recipient) error {
 	if !r.Address.ASCII() && !t.envelope.UTF8 {
 		return mail.Fail(553, mail.Enhanced{5, 6, 7}, mail.OfRecipient, mail.ReasonCannotCarry, "the address is not ASCII; say SMTPUTF8 in MAIL FROM")
 	}
-	if t.seen[r.Address.Key()] {
+	key := r.Address.Key()
+	if t.named.taken(key) {
 		return nil
 	}
 	if len(t.recipients) >= t.in.o.MaxRecipients {
 		return mail.Fail(452, mail.Enhanced{4, 5, 3}, mail.OfRecipient, mail.ReasonPolicy, "too many recipients; send at most %d in one transaction", t.in.o.MaxRecipients)
 	}
-	t.seen[r.Address.Key()] = false
+	t.named.note(key, false)
 	r.State = mail.Queued
-	var fate fateOfOne
+	n := len(t.fates)
+	t.fates = append(t.fates, fateOfOne{})
 	if t.view != nil {
-		if err := t.askRecipient(ctx, r.Address, &fate); err != nil {
+		if err := t.askRecipient(ctx, r.Address, &t.fates[n]); err != nil {
+			t.fates = t.fates[:n]
 			return err
 		}
 	}
-	t.seen[r.Address.Key()] = true
-	t.recipients, t.fates = append(t.recipients, r), append(t.fates, fate)
+	t.named.note(key, true)
+	t.recipients = append(t.recipients, r)
 	if t.view != nil {
 		t.asked = len(t.recipients)
 	}

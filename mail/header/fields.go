@@ -34,8 +34,13 @@ func ParseDate(s string) (time.Time, error) {
 	return t, nil
 }
 
+// AppendDate appends t as the value of a Date field, in its own zone.
+func AppendDate(b []byte, t time.Time) []byte { return t.AppendFormat(b, dateLayout) }
+
+const dateLayout = "Mon, 02 Jan 2006 15:04:05 -0700"
+
 // FormatDate is t as the value of a Date field, in its own zone.
-func FormatDate(t time.Time) string { return t.Format("Mon, 02 Jan 2006 15:04:05 -0700") }
+func FormatDate(t time.Time) string { return t.Format(dateLayout) }
 
 // ContentType takes a Content-Type or Content-Disposition value apart (RFC
 // 2045, section 5.1; RFC 2231): the media type in lower case, and parameters by
