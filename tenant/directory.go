@@ -2,6 +2,8 @@ package tenant
 
 import (
 	"context"
+	"crypto"
+	"crypto/rsa"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -20,6 +22,9 @@ type Options struct {
 	PlatformRoute   bool            // there is a platform smart host: it ends default routes
 	DefaultUpstream mail.UpstreamID // begins default routes instead of mx
 	Log             *slog.Logger
+	// RSA gives another signer for an RSA key that was opened, which makes the
+	// same signatures; nil: none. It is called once a key.
+	RSA func(*rsa.PrivateKey) crypto.Signer
 }
 
 // Directory keeps tenants and all that belongs to them. Its methods may be

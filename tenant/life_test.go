@@ -158,6 +158,35 @@ func TestListPagesThroughEverythingOnce(t *testing.T) {
 	}
 }
 
+// otherSigner is what Options.RSA gives in tests.
+type otherSigner struct{ crypto.Signer }
+
+func TestAnotherSignerForRSA(t *testing.T) {
+	w := newWorld(t)
+	calls := 0
+	o := options
+	o.RSA = func(k *rsa.PrivateKey) crypto.Signer { calls++; return otherSigner{k} }
+	d, err := tenant.Open(context.Background(), w.store, w.keys, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Directory = d
+	w.must(acme, `{"kind":"domain","tenant":"acme","name":"acme.example"}`)
+	id := w.view("acme").Tenant.ID
+	dom, _ := w.view("acme").Domain("acme.example")
+	for range 3 {
+		for _, k := range dom.DKIM {
+			s, err := w.Signer(context.Background(), mail.Selector{Tenant: id, Domain: "acme.example", Name: k.Selector})
+			if _, other := s.(otherSigner); err != nil || other != (k.Algorithm == tenant.AlgorithmRSA) {
+				t.Errorf("%s: a %T, %v", k.Algorithm, s, err)
+			}
+		}
+	}
+	if calls != 1 {
+		t.Errorf("asked %d times for one key", calls)
+	}
+}
+
 func TestKeysSignAndAreKeptAndImported(t *testing.T) {
 	w := newWorld(t)
 	ctx := context.Background()

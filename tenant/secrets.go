@@ -3,6 +3,7 @@ package tenant
 import (
 	"context"
 	"crypto"
+	"crypto/rsa"
 	"fmt"
 
 	"behalf/mail"
@@ -36,6 +37,9 @@ func (d *Directory) Signer(ctx context.Context, sel mail.Selector) (crypto.Signe
 	s, err := unpackKey(der)
 	if err != nil {
 		return nil, fmt.Errorf("DKIM key %s of %s: %w", sel.Name, dom.Name, err)
+	}
+	if k, ok := s.(*rsa.PrivateKey); ok && d.options.RSA != nil {
+		s = d.options.RSA(k)
 	}
 	if dom.signers == nil {
 		dom.signers = map[string]crypto.Signer{}
