@@ -24,7 +24,7 @@ const (
 )
 
 // job is one piece of work of a worker. The owner fills it, a worker has it for
-// itself until it is back on the owner's channel.
+// itself until it is back on the owner's channel, and then it is used again.
 type job struct {
 	kind    jobKind
 	q       *queue
@@ -50,10 +50,18 @@ type job struct {
 	tried   int  // up to which of idx they were tried; the others were too many
 	outcome spool.Outcome
 	verdict verdict
+
+	one struct { // room for a job of one recipient, which most are
+		idx     [1]int
+		rcpts   [1]mail.Recipient
+		changes [1]spool.Change
+	}
 }
 
 // worker does jobs until the owner has no more.
 func (d *Dispatcher) worker(ctx context.Context) {
+	var t term
+	defer t.end()
 	for j := range d.work {
 		if j.large {
 			j.outcome.Changes = d.stored(ctx, j.m.id, j.outcome.Changes)
@@ -68,7 +76,7 @@ func (d *Dispatcher) worker(ctx context.Context) {
 			j.st, j.err = d.sp.Load(ctx, j.m.id)
 			d.reports <- j
 		case jobTry:
-			d.try(ctx, j)
+			d.try(ctx, &t, j)
 			d.settle(j)
 		case jobDivert:
 			d.doDivert(j)
@@ -109,10 +117,9 @@ func (d *Dispatcher) caught(m *mail.Message, where string, err *error) {
 }
 
 // try makes the attempt and puts what became of it into j.
-func (d *Dispatcher) try(base context.Context, j *job) {
-	ctx, cancel := context.WithTimeout(base, d.o.AttemptTimeout)
-	defer cancel()
+func (d *Dispatcher) try(base context.Context, t *term, j *job) {
 	start := time.Now()
+	ctx := t.of(base, start, d.o.AttemptTimeout)
 	m := j.st.Message
 	wish := j.rcpts[0].Wish
 	j.tried = len(j.idx)
@@ -125,9 +132,7 @@ func (d *Dispatcher) try(base context.Context, j *job) {
 	if err == nil {
 		hop, up, err = d.plan(ctx, m, wish)
 	}
-	var bodies opened
-	defer bodies.close()
-	var uj *upstream.Job
+	var uj *delivery
 	if err == nil {
 		if n := up.Traits().MaxRecipients; n > 0 {
 			j.tried = min(j.tried, j.ended+n)
@@ -135,18 +140,20 @@ func (d *Dispatcher) try(base context.Context, j *job) {
 		if hop.Single {
 			j.tried = j.ended + 1
 		}
-		uj, err = d.upstreamJob(j, hop, &bodies)
+		uj, err = d.upstreamJob(j, hop)
+		defer uj.close()
 	}
 	if err != nil {
 		f := mail.AsFailure(err)
 		for i := j.ended; i < j.tried; i++ {
-			d.conclude(base, j, i, mail.Attempt{At: start, Took: time.Since(start), Wish: wish, Failure: f})
+			d.conclude(base, j, i, &mail.Attempt{At: start, Took: time.Since(start), Wish: wish, Failure: f})
 		}
 		return
 	}
-	results := d.deliver(ctx, up, uj)
+	results := d.deliver(ctx, up, &uj.Job)
 	for i := range uj.To {
-		d.conclude(base, j, j.ended+i, attemptOf(&results[i], start, wish, hop, uj.To[i].From))
+		a := attemptOf(&results[i], start, wish, hop, uj.To[i].From)
+		d.conclude(base, j, j.ended+i, &a)
 	}
 }
 
@@ -162,19 +169,28 @@ func (d *Dispatcher) plan(ctx context.Context, m *mail.Message, wish int) (hop *
 	return hop, up, err
 }
 
-// opened are the bodies that an attempt opened; they are closed when it is over.
-type opened []blob.Body
+// delivery is an upstream's job and what belongs to it.
+type delivery struct {
+	upstream.Job
+	one    [1]upstream.Target
+	bodies []blob.Body // that were opened for it
+}
 
-func (o *opened) close() {
-	for _, b := range *o {
+// close closes the bodies: the attempt is over.
+func (u *delivery) close() {
+	for _, b := range u.bodies {
 		_ = b.Close() // read only
 	}
 }
 
-func (d *Dispatcher) upstreamJob(j *job, hop *mail.Hop, bodies *opened) (uj *upstream.Job, err error) {
+func (d *Dispatcher) upstreamJob(j *job, hop *mail.Hop) (uj *delivery, err error) {
 	m := j.st.Message
+	uj = &delivery{}
 	defer d.caught(m, "render", &err)
-	uj = &upstream.Job{Message: m, Hop: hop, To: make([]upstream.Target, j.tried-j.ended)}
+	uj.Message, uj.Hop, uj.To = m, hop, uj.one[:]
+	if n := j.tried - j.ended; n != 1 {
+		uj.To = make([]upstream.Target, n)
+	}
 	_, uj.Domain, _ = j.lane.Parts()
 	for i := range uj.To {
 		r, index := &j.rcpts[j.ended+i], j.idx[j.ended+i]
@@ -183,7 +199,7 @@ func (d *Dispatcher) upstreamJob(j *job, hop *mail.Hop, bodies *opened) (uj *ups
 	uj.Render = d.planner.Render(j.st, hop, uj.To[0].Index, func(ctx context.Context) (blob.Body, error) {
 		b, err := d.openBody(ctx, j.st)
 		if err == nil {
-			*bodies = append(*bodies, b)
+			uj.bodies = append(uj.bodies, b)
 		}
 		return b, err
 	})

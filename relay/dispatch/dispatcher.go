@@ -103,6 +103,7 @@ type owner struct {
 	alarms  alarms
 	wanting []*queue // queues to be read on, in order
 	todo    []*pendingOp
+	spare   []*job
 	touched map[mail.ID]time.Time // young messages that an operation changed
 	stuck   map[mail.ID]time.Time // messages that rest until then
 

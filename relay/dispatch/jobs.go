@@ -24,7 +24,22 @@ func (d *Dispatcher) start(j *job) {
 	d.work <- j
 }
 
-// end gives back what j occupied, and lets others have it.
+// job gives one to fill.
+func (d *Dispatcher) job() *job {
+	n := len(d.spare) - 1
+	if n < 0 {
+		return &job{}
+	}
+	j := d.spare[n]
+	d.spare = d.spare[:n]
+	return j
+}
+
+// maxSpare is how many jobs are kept to be used again.
+const maxSpare = 64
+
+// end gives back what j occupied, and lets others have it. j is another's from
+// then on.
 func (d *Dispatcher) end(j *job, now time.Time) {
 	d.busy--
 	j.q.busy--
@@ -42,6 +57,10 @@ func (d *Dispatcher) end(j *job, now time.Time) {
 	}
 	d.settleIn(j.q)
 	d.unuse(j.m)
+	if len(d.spare) < maxSpare {
+		*j = job{}
+		d.spare = append(d.spare, j)
+	}
 }
 
 // uncap sends the next queue that waits for its tenant's bound to the ring.
@@ -58,7 +77,9 @@ func (d *Dispatcher) ask(q *queue) {
 	r := d.pop(q)
 	m := r.msg
 	q.asking = true
-	d.start(&job{kind: jobAsk, q: q, m: m, r: r, version: m.version, lane: q.key.Lane, st: m.st})
+	j := d.job()
+	j.kind, j.q, j.m, j.r, j.version, j.lane, j.st = jobAsk, q, m, r, m.version, q.key.Lane, m.st
+	d.start(j)
 	d.pushBack(q, r)
 	d.unuse(m)
 }
@@ -71,7 +92,8 @@ func (d *Dispatcher) launch(q *queue, now time.Time) {
 	if d.park(q, r) {
 		return
 	}
-	j := &job{q: q, s: q.site, m: m, r: r, lane: q.key.Lane, slot: true}
+	j := d.job()
+	j.q, j.s, j.m, j.r, j.lane, j.slot = q, q.site, m, r, q.key.Lane, true
 	switch {
 	case m.st == nil:
 		d.fetch(j)
@@ -177,6 +199,9 @@ func (d *Dispatcher) pickChunk(j *job, chunk int, now time.Time) (rest bool) {
 			continue
 		}
 		m.busy.add(i)
+		if j.idx == nil {
+			j.idx, j.rcpts = j.one.idx[:0], j.one.rcpts[:0]
+		}
 		j.idx = append(j.idx, i)
 		j.rcpts = append(j.rcpts, *r)
 	}
@@ -270,7 +295,9 @@ func (d *Dispatcher) divertRef(q *queue, r ref, now time.Time) {
 	if d.park(q, r) {
 		return
 	}
-	j := &job{q: q, s: s, m: m, r: r, lane: q.key.Lane, diverting: true, cause: s.cause(), since: s.window.Since()}
+	j := d.job()
+	j.q, j.s, j.m, j.r, j.lane = q, s, m, r, q.key.Lane
+	j.diverting, j.cause, j.since = true, s.cause(), s.window.Since()
 	switch {
 	case m.st == nil:
 		d.fetch(j)

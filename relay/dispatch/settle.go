@@ -12,24 +12,34 @@ import (
 )
 
 // conclude puts what an attempt at recipient i of j made of it into the outcome.
-func (d *Dispatcher) conclude(base context.Context, j *job, i int, a mail.Attempt) {
+func (d *Dispatcher) conclude(base context.Context, j *job, i int, a *mail.Attempt) {
 	if f := a.Failure; f != nil && base.Err() != nil && f.Temporary() && f.Stage != mail.StageFinal {
 		return // we were told to stop: it was no attempt, and will be made after the restart
 	}
 	if a.Upstream == "" {
 		a.Upstream = j.st.Message.Wishes[min(a.Wish, len(j.st.Message.Wishes)-1)].Upstream
 	}
-	j.verdict.add(&a)
-	before := j.rcpts[i]
-	after := before.After(a, j.st.Message, d.o.Schedule)
-	d.record(j, i, before, after, a)
+	j.verdict.add(a)
+	before := &j.rcpts[i]
+	after := before.After(*a, j.st.Message, d.o.Schedule)
+	d.record(j, i, before, &after, a)
+}
+
+// told is an event of one recipient and what it refers to.
+type told struct {
+	events     [1]mail.Event
+	attempt    mail.Attempt
+	recipients [1]int
 }
 
 // record adds a changed recipient and the event that tells of it. Recipients
 // with equal results share one event.
-func (d *Dispatcher) record(j *job, i int, before, after mail.Recipient, a mail.Attempt) {
-	j.outcome.Changes = append(j.outcome.Changes, spool.Change{Index: j.idx[i], Recipient: after})
-	e := mail.Event{At: a.At.Add(a.Took), Type: eventType(&before, &after), Message: j.m.id, Recipients: []int{j.idx[i]}, Attempt: &a}
+func (d *Dispatcher) record(j *job, i int, before, after *mail.Recipient, a *mail.Attempt) {
+	if j.outcome.Changes == nil {
+		j.outcome.Changes = j.one.changes[:0]
+	}
+	j.outcome.Changes = append(j.outcome.Changes, spool.Change{Index: j.idx[i], Recipient: *after})
+	e := mail.Event{At: a.At.Add(a.Took), Type: eventType(before, after)}
 	switch after.State {
 	case mail.Delivered:
 		e.Success = after.Notify.Wants(mail.NotifySuccess)
@@ -38,12 +48,17 @@ func (d *Dispatcher) record(j *job, i int, before, after mail.Recipient, a mail.
 	case mail.Expired:
 		e.Reason = expiredReason(j.st.Message)
 	}
-	d.observe(j, &e)
+	d.observe(j, i, &e, a)
 	for n := range j.outcome.Events {
-		if o := &j.outcome.Events[n]; alike(o, &e) {
+		if o := &j.outcome.Events[n]; alike(o, &e, a) {
 			o.Recipients = append(o.Recipients, j.idx[i])
 			return
 		}
+	}
+	t := &told{attempt: *a, recipients: [1]int{j.idx[i]}}
+	e.Message, e.Recipients, e.Attempt = j.m.id, t.recipients[:], &t.attempt
+	if j.outcome.Events == nil {
+		j.outcome.Events = t.events[:0]
 	}
 	j.outcome.Events = append(j.outcome.Events, e)
 }
@@ -67,13 +82,13 @@ func eventType(before, after *mail.Recipient) mail.EventType {
 	return mail.EventDeferred
 }
 
-// alike reports whether two events tell the same of different recipients. When
-// exactly the attempts ended is not told apart.
-func alike(a, b *mail.Event) bool {
-	if a.Type != b.Type || a.Success != b.Success || !a.Next.Equal(b.Next) {
+// alike reports whether a tells the same of other recipients as b will of the
+// attempt y. When exactly the attempts ended is not told apart.
+func alike(a, b *mail.Event, y *mail.Attempt) bool {
+	x := a.Attempt
+	if x == nil || a.Type != b.Type || a.Success != b.Success || !a.Next.Equal(b.Next) {
 		return false
 	}
-	x, y := a.Attempt, b.Attempt
 	return x.From == y.From && x.Host == y.Host && x.Addr == y.Addr && x.TLS == y.TLS && x.Reply == y.Reply &&
 		sameFailure(x.Failure, y.Failure)
 }
@@ -87,8 +102,8 @@ func sameFailure(a, b *mail.Failure) bool {
 }
 
 // observe counts and logs one result.
-func (d *Dispatcher) observe(j *job, e *mail.Event) {
-	m, a := j.st.Message, e.Attempt
+func (d *Dispatcher) observe(j *job, i int, e *mail.Event, a *mail.Attempt) {
+	m := j.st.Message
 	d.metrics.delivery(a.Upstream, e.Type)
 	level := slog.LevelInfo
 	if e.Type == mail.EventDelivered {
@@ -98,7 +113,7 @@ func (d *Dispatcher) observe(j *job, e *mail.Event) {
 	if !d.o.Log.Enabled(context.Background(), level) {
 		return
 	}
-	attrs := []slog.Attr{slog.Any("tenant", m.Tenant), slog.String("message", m.ID.String()), slog.Int("recipient", e.Recipients[0]),
+	attrs := []slog.Attr{slog.Any("tenant", m.Tenant), slog.String("message", m.ID.String()), slog.Int("recipient", j.idx[i]),
 		slog.String("upstream", string(a.Upstream)), slog.String("host", a.Host), slog.Duration("took", a.Took)}
 	if f := a.Failure; f != nil {
 		attrs = append(attrs, slog.String("failure", f.Error()), slog.String("scope", f.Scope.String()))
@@ -121,8 +136,8 @@ func later(a, b time.Time) time.Time {
 func (d *Dispatcher) doDivert(j *job) {
 	now := time.Now()
 	for i := range j.idx {
-		before := j.rcpts[i]
-		r := before
+		before := &j.rcpts[i]
+		r := *before
 		f := *j.cause
 		f.Text = "not tried here now, because of an earlier failure: " + f.Text
 		if f.Scope == mail.OfDestination && (r.Trouble.IsZero() || j.since.Before(r.Trouble)) {
@@ -134,13 +149,14 @@ func (d *Dispatcher) doDivert(j *job) {
 			continue // it may not go another way after all
 		}
 		after.Tries = before.Tries
-		d.record(j, i, before, after, a)
+		d.record(j, i, before, &after, &a)
 	}
 	j.tried = len(j.idx)
 }
 
 // settle writes the outcome; the owner hears of it when it is committed. A
-// message that was purged meanwhile needs no settling.
+// message that was purged meanwhile needs no settling. The changes are the
+// spool's until it has called back, and j's again then; the events it may keep.
 func (d *Dispatcher) settle(j *job) {
 	if len(j.outcome.Changes) == 0 {
 		d.reports <- j
