@@ -164,7 +164,7 @@ func (s *session) pause(ctx context.Context, d time.Duration) {
 	defer t.Stop()
 	select {
 	case <-t.C:
-	case <-s.stopped:
+	case <-s.reads.stopped:
 	case <-ctx.Done():
 	}
 }

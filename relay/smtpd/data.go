@@ -99,13 +99,19 @@ func (s *session) data(ctx context.Context, arg string) error {
 		return s.wrong(r.code, r.e, r.text)
 	}
 	s.greet(354, "go ahead; end with a line that holds a dot only")
-	var d dots
-	f := &inflow{s: s, l: &d.lines}
-	p := s.newPace()
-	if err := s.content(&d, &p, f.take); err != nil {
+	in := &stuffed{pace: s.newPace()}
+	in.s, in.l = s, &in.dots.lines
+	if err := s.content(&in.dots, &in.pace, &in.inflow); err != nil {
 		return s.broken(err)
 	}
-	return s.finish(ctx, f)
+	return s.finish(ctx, &in.inflow)
+}
+
+// stuffed is a message that comes by DATA.
+type stuffed struct {
+	inflow
+	dots dots
+	pace pace
 }
 
 // broken is the end of a session within a message: whatever else the client
@@ -137,9 +143,14 @@ func (s *session) finish(ctx context.Context, f *inflow) error {
 	}
 	s.accepted++
 	s.errors = 0
-	s.log(ctx, slog.LevelDebug, "message accepted", slog.String("id", receipt.ID.String()),
-		slog.Int("recipients", s.taken), slog.Int64("octets", f.size))
-	text := strings.Join(append(receipt.Warnings, "queued as "+receipt.ID.String()), "\n")
+	if s.logs(ctx, slog.LevelDebug) {
+		s.log(ctx, slog.LevelDebug, "message accepted", slog.String("id", receipt.ID.String()),
+			slog.Int("recipients", s.taken), slog.Int64("octets", f.size))
+	}
+	text := "queued as " + receipt.ID.String()
+	if len(receipt.Warnings) > 0 {
+		text = strings.Join(receipt.Warnings, "\n") + "\n" + text
+	}
 	if receipt.Repeated {
 		text = "taken before under that idempotency key, " + text
 	}
@@ -172,7 +183,7 @@ func (s *session) bdat(ctx context.Context, arg string) error {
 		s.chunks.s, s.chunks.l = s, &s.chunks.lines
 	}
 	c := s.chunks
-	if err := s.octets(n, &c.pace, c.takeChunk); err != nil {
+	if err := s.octets(n, &c.pace, c); err != nil {
 		return s.broken(err)
 	}
 	if hasLast {
@@ -197,12 +208,12 @@ func (s *session) bdat(ctx context.Context, arg string) error {
 	return s.refuse(ctx, stageData, c.fail)
 }
 
-// takeChunk is the sink of a chunk.
-func (c *chunks) takeChunk(p []byte) error {
+// take is the sink of a chunk.
+func (c *chunks) take(p []byte) error {
 	if !c.s.env.Binary {
 		c.lines.chunk(p)
 	}
-	return c.take(p)
+	return c.inflow.take(p)
 }
 
 // dropChunk reads a chunk that nobody asked for and refuses it.
@@ -216,8 +227,13 @@ func (s *session) dropChunk(n int64, r *refusal) error {
 		return errHungUp
 	}
 	p := s.newPace()
-	if err := s.octets(n, &p, func([]byte) error { return nil }); err != nil {
+	if err := s.octets(n, &p, nowhere{}); err != nil {
 		return err
 	}
 	return s.wrong(r.code, r.e, r.text)
 }
+
+// nowhere drops what it takes.
+type nowhere struct{}
+
+func (nowhere) take([]byte) error { return nil }

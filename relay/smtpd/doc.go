@@ -5,7 +5,7 @@
 // [Intake] where there is something to decide, and answers. The files follow
 // the protocol: server.go accepts and ends sessions, session.go runs the
 // dialog, auth.go is AUTH, envelope.go MAIL and RCPT, data.go DATA and BDAT;
-// wire.go, dots.go, command.go and reply.go hold what they stand on.
+// wire.go, deadline.go, dots.go, command.go and reply.go hold what they stand on.
 //
 // Invariants:
 //

@@ -15,31 +15,46 @@ const maxReplyText = 512 - len("250 ") - len("5.555.555 ") - len("\r\n")
 // reply queues an answer with its enhanced code on every line (RFC 2034).
 // Text may have several lines; control characters cannot get out.
 func (s *session) reply(code int, e mail.Enhanced, text string) {
-	prefix := e.String() + " "
-	if e.IsZero() {
-		prefix = ""
+	if isLine(text) {
+		s.out = appendLine(s.out, code, ' ', e, text)
+		s.queued()
+		return
 	}
-	s.sendLines(code, prefix, replyLines(text, s.env.UTF8))
+	s.sendLines(code, e, replyLines(text, s.env.UTF8))
 }
 
 // greet queues an answer that has no enhanced code: the banner, replies to
 // HELO and EHLO, and intermediate ones.
-func (s *session) greet(code int, lines ...string) { s.sendLines(code, "", lines) }
+func (s *session) greet(code int, lines ...string) { s.sendLines(code, mail.Enhanced{}, lines) }
 
-func (s *session) sendLines(code int, prefix string, lines []string) {
-	b := make([]byte, 0, 128)
+func (s *session) sendLines(code int, e mail.Enhanced, lines []string) {
 	for i, l := range lines {
-		b = strconv.AppendInt(b, int64(code), 10)
-		if i < len(lines)-1 {
-			b = append(b, '-')
-		} else {
-			b = append(b, ' ')
+		sep := byte('-')
+		if i == len(lines)-1 {
+			sep = ' '
 		}
-		b = append(b, prefix...)
-		b = append(b, l...)
-		b = append(b, "\r\n"...)
+		s.out = appendLine(s.out, code, sep, e, l)
 	}
-	s.send(b)
+	s.queued()
+}
+
+// appendLine appends one line of a reply.
+func appendLine(b []byte, code int, sep byte, e mail.Enhanced, text string) []byte {
+	b = append(strconv.AppendInt(b, int64(code), 10), sep)
+	if !e.IsZero() {
+		for i, n := range e {
+			b = append(strconv.AppendInt(b, int64(n), 10), "..  "[i])
+		}
+	}
+	return append(append(b, text...), "\r\n"...)
+}
+
+// isLine reports whether text can stand in a reply as it is, on one line.
+func isLine(text string) bool {
+	if text == "" || len(text) > maxReplyText || text[0] == ' ' || text[len(text)-1] == ' ' {
+		return false
+	}
+	return printable(text)
 }
 
 // replyLines cuts text into lines that may stand in a reply.

@@ -11,7 +11,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"behalf/mail"
@@ -37,7 +36,7 @@ var (
 )
 
 // session is one connection and all that its client has said. Its fields
-// belong to its own goroutine but for those under mu.
+// belong to its own goroutine; only stop is for others.
 type session struct {
 	srv *Server
 	raw net.Conn // as accepted; closing it ends the session
@@ -60,53 +59,15 @@ type session struct {
 	errors, bareLFs, logins, chatter int
 	accepted, refused, mails         int
 
-	mu       sync.Mutex
-	waiting  bool // for a command, or in a handshake: may be interrupted
-	stopping bool
-	stopped  chan struct{} // closed by stop
+	reads *deadline
 }
 
 func newSession(srv *Server, conn net.Conn) *session {
-	return &session{srv: srv, raw: conn, began: time.Now(), stopped: make(chan struct{})}
+	return &session{srv: srv, raw: conn, began: time.Now(), reads: newDeadline(conn)}
 }
 
 // stop ends the session as soon as it is not in the middle of a message.
-func (s *session) stop() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.stopping {
-		return
-	}
-	s.stopping = true
-	close(s.stopped)
-	if s.waiting {
-		s.raw.SetReadDeadline(time.Unix(1, 0))
-	}
-}
-
-// wait sets the deadline of a read that stop may interrupt, which is any but
-// one between the chunks of a message. It fails when the server is stopping
-// already.
-func (s *session) wait(d time.Duration) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.waiting = s.chunks == nil
-	if s.stopping && s.waiting {
-		return errClosing
-	}
-	return s.raw.SetReadDeadline(time.Now().Add(d))
-}
-
-// waited undoes wait.
-func (s *session) waited(err error) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.waiting = false
-	if s.stopping && errors.Is(err, os.ErrDeadlineExceeded) {
-		return errClosing
-	}
-	return err
-}
+func (s *session) stop() { s.reads.stop() }
 
 // run is the whole session.
 func (s *session) run(ctx context.Context) {
@@ -127,13 +88,14 @@ func (s *session) run(ctx context.Context) {
 // banner.
 func (s *session) open(ctx context.Context) error {
 	o := &s.srv.o
-	if err := s.wait(proxyTimeout); err != nil {
+	if err := s.reads.waitAlone(s.began.Add(proxyTimeout)); err != nil {
 		return err
 	}
 	conn, addr, err := s.srv.unwrap(s.raw)
-	s.wire = newWire(conn, s.srv.lend, o.WriteTimeout)
+	s.reads.forget()
+	s.wire = newWire(conn, s.reads, s.srv.lend, o.WriteTimeout)
 	s.client = relay.Client{Addr: addr, Door: mail.DoorSMTP}
-	if err := s.waited(err); err != nil {
+	if err := s.reads.waited(err); err != nil {
 		return err
 	}
 	leave, ok := s.srv.seat(addr.Addr())
@@ -168,12 +130,14 @@ func (s *session) turnAway(e mail.Enhanced, text string) error {
 
 // handshake starts TLS. A deadline covers all of it.
 func (s *session) handshake(ctx context.Context) error {
-	if err := s.wait(handshakeTimeout); err != nil {
+	end := time.Now().Add(handshakeTimeout)
+	if err := s.reads.waitAlone(end); err != nil {
 		return err
 	}
 	conn := tls.Server(s.Conn, s.srv.tls)
-	s.Conn.SetWriteDeadline(time.Now().Add(handshakeTimeout))
-	if err := s.waited(conn.HandshakeContext(ctx)); err != nil {
+	s.Conn.SetWriteDeadline(end)
+	s.sendBy = time.Time{}
+	if err := s.reads.waited(conn.HandshakeContext(ctx)); err != nil {
 		return fmt.Errorf("TLS handshake: %w", err)
 	}
 	state := conn.ConnectionState()
@@ -206,24 +170,39 @@ func (s *session) dialog(ctx context.Context) error {
 // command reads one line, within the time that the session has for it.
 func (s *session) command(limit int) ([]byte, error) {
 	s.relax()
-	d := s.srv.o.IdleTimeout
+	now := time.Now()
+	end := now.Add(s.srv.o.IdleTimeout)
 	if s.who == nil {
-		d = min(d, time.Until(s.began.Add(s.srv.o.LoginTimeout)))
+		end = earlier(end, s.began.Add(s.srv.o.LoginTimeout))
 	}
 	if s.tx != nil {
-		if d = min(d, time.Until(s.until)); d <= 0 { // what was sent ahead is not run either
+		if end = earlier(end, s.until); !now.Before(end) { // what was sent ahead is not run either
 			return nil, errTooLate
 		}
 	}
-	if err := s.wait(d); err != nil {
+	whole := s.chunks == nil // not between the chunks of a message
+	if s.hasLine() {
+		if whole && s.reads.isStopping() {
+			return nil, errClosing
+		}
+		return s.line(limit)
+	}
+	if err := s.reads.wait(end, whole); err != nil {
 		return nil, err
 	}
 	line, err := s.line(limit)
-	err = s.waited(err)
+	err = s.reads.waited(err)
 	if s.tx != nil && errors.Is(err, os.ErrDeadlineExceeded) && !time.Now().Before(s.until) {
 		err = errTooLate
 	}
 	return line, err
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // wrong refuses a command that breaks the protocol; too many end the session.
@@ -379,8 +358,10 @@ func (s *session) refuse(ctx context.Context, stage string, err error) error {
 	if f.Scope == mail.OfUs {
 		level = slog.LevelError
 	}
-	s.log(ctx, level, "refused", slog.String("stage", stage), slog.Int("code", code), slog.String("enhanced", e.String()),
-		slog.String("reason", string(f.Reason)), slog.Any("err", f))
+	if s.logs(ctx, level) {
+		s.log(ctx, level, "refused", slog.String("stage", stage), slog.Int("code", code), slog.String("enhanced", e.String()),
+			slog.String("reason", string(f.Reason)), slog.Any("err", f))
+	}
 	s.reply(code, e, f.Text)
 	if code == 421 {
 		return errHungUp
@@ -458,8 +439,7 @@ func (s *session) linger() {
 
 // log writes a line about the session.
 func (s *session) log(ctx context.Context, level slog.Level, msg string, attrs ...slog.Attr) {
-	l := s.srv.o.Log
-	if !l.Enabled(ctx, level) {
+	if !s.logs(ctx, level) {
 		return
 	}
 	all := append(make([]slog.Attr, 0, 12), slog.String("client", s.client.Addr.String()),
@@ -467,5 +447,11 @@ func (s *session) log(ctx context.Context, level slog.Level, msg string, attrs .
 	if s.who != nil {
 		all = append(all, slog.String("user", s.who.Username))
 	}
-	l.LogAttrs(ctx, level, msg, append(all, attrs...)...)
+	s.srv.o.Log.LogAttrs(ctx, level, msg, append(all, attrs...)...)
+}
+
+// logs reports whether lines of that level are written; what they tell need not
+// be gathered otherwise.
+func (s *session) logs(ctx context.Context, level slog.Level) bool {
+	return s.srv.o.Log.Enabled(ctx, level)
 }

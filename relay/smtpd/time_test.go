@@ -90,6 +90,65 @@ func TestStalledData(t *testing.T) {
 	}
 }
 
+// What the connection was told before does not cut short what comes after, nor
+// give it more time.
+func TestTimesOneAfterTheOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := &fakeIntake{}
+		c, done, _ := pipeDoor(t, in, testOptions())
+		k := newTalk(t, c)
+		k.want("220 ")
+		time.Sleep(270 * time.Second) // half a minute is left to say something
+		for _, s := range []string{"MAIL FROM:<a@acme.example>|250 2.1.0", "RCPT TO:<b@example.org>|250 2.1.5", "DATA|354"} {
+			line, reply, _ := strings.Cut(s, "|")
+			k.put(line + "\r\n")
+			k.want(reply)
+		}
+		time.Sleep(59 * time.Second) // one is left for the message
+		k.put("A: b\r\n\r\n.\r\n")
+		k.want("250 2.0.0 ")
+		time.Sleep(299 * time.Second)
+		k.put("NOOP\r\n")
+		k.want("250 ")
+		began := time.Now()
+		k.want("421 4.4.2 ")
+		if d := time.Since(began); d != 5*time.Minute {
+			t.Errorf("cut off after %v", d)
+		}
+		k.wantEOF()
+		c.Close()
+		<-done
+	})
+	t.Run("deaf", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c, done, _ := pipeDoor(t, &fakeIntake{}, testOptions())
+			k := newTalk(t, c)
+			k.want("220 ")
+			for range 100 {
+				time.Sleep(7 * time.Second)
+				k.put("NOOP\r\n")
+				k.want("250 ")
+				k.put("RSET\r\n")
+				began := time.Now()
+				time.Sleep(52 * time.Second)
+				k.want("250 ") // still there
+				if time.Since(began) != 52*time.Second {
+					t.Error("the answer came late")
+				}
+				k.put("MAIL FROM:<a@acme.example>\r\n") // no chatter
+				k.want("250 ")
+			}
+			k.put("NOOP\r\n")
+			began := time.Now()
+			<-done
+			if d := time.Since(began); d < 52*time.Second || d > time.Minute {
+				t.Errorf("gave up after %v", d)
+			}
+			c.Close()
+		})
+	})
+}
+
 // A dropped connection in DATA ends the transaction in the same way.
 func TestBrokenData(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

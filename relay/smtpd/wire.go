@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"net"
+	"os"
 	"sync"
 	"time"
 )
@@ -53,15 +54,17 @@ type wire struct {
 	in       []byte // small[:] or big[:]
 	r, w     int    // in[r:w] is unread
 	out      []byte
+	reads    *deadline
 	sendTime time.Duration // for one write
+	sendBy   time.Time     // what the connection knows of that; zero: unknown
 	err      error         // of a write; sticky
 	received int64         // octets in all
 	poisoned bool          // after a bare LF, up to the next CRLF
 	small    [idleBuffer]byte
 }
 
-func newWire(c net.Conn, lend *bulk, sendTime time.Duration) *wire {
-	w := &wire{Conn: c, lend: lend, sendTime: sendTime}
+func newWire(c net.Conn, reads *deadline, lend *bulk, sendTime time.Duration) *wire {
+	w := &wire{Conn: c, reads: reads, lend: lend, sendTime: sendTime}
 	w.in = w.small[:]
 	return w
 }
@@ -116,7 +119,7 @@ func (w *wire) room() bool {
 	return w.w < len(w.in)
 }
 
-// fill reads once. The caller has set the deadline.
+// fill reads once. The caller has set the deadline of reads.
 func (w *wire) fill() error {
 	if err := w.flush(); err != nil {
 		return err
@@ -124,18 +127,21 @@ func (w *wire) fill() error {
 	if !w.room() {
 		return errLineTooLong
 	}
-	n, err := w.Read(w.in[w.w:])
-	w.w += n
-	w.received += int64(n)
-	if n > 0 {
-		return nil // an error will come again
+	for {
+		n, err := w.Read(w.in[w.w:])
+		w.w += n
+		w.received += int64(n)
+		if n > 0 {
+			return nil // an error will come again
+		}
+		if !w.reads.early(err) {
+			return err
+		}
 	}
-	return err
 }
 
-// send queues text.
-func (w *wire) send(p []byte) {
-	w.out = append(w.out, p...)
+// queued keeps what waits to be sent within its bound.
+func (w *wire) queued() {
 	if len(w.out) > maxPending {
 		w.flush()
 	}
@@ -146,11 +152,24 @@ func (w *wire) flush() error {
 	if len(w.out) == 0 || w.err != nil {
 		return w.err
 	}
-	w.SetWriteDeadline(time.Now().Add(w.sendTime))
+	w.armSend()
 	_, w.err = w.Write(w.out)
 	w.out = w.out[:0]
 	return w.err
 }
+
+// armSend sets the deadline of a write. One that leaves nearly as much time is
+// left alone.
+func (w *wire) armSend() {
+	now := time.Now()
+	if left := w.sendBy.Sub(now); left > w.sendTime || left < w.sendTime-w.sendTime/8 {
+		w.sendBy = now.Add(w.sendTime)
+		w.SetWriteDeadline(w.sendBy)
+	}
+}
+
+// hasLine reports whether line needs to read nothing.
+func (w *wire) hasLine() bool { return bytes.IndexByte(w.in[w.r:w.w], '\n') >= 0 }
 
 // line reads one line of at most limit octets and returns it without its CRLF;
 // it is valid until the next read. After errLineTooLong and errBareLF the
@@ -226,8 +245,7 @@ func (w *wire) fillPaced(p *pace) error {
 		before := w.received
 		err := w.fill()
 		p.got += w.received - before
-		var ne net.Error
-		if err == nil || !errors.As(err, &ne) || !ne.Timeout() || w.err != nil {
+		if err == nil || w.err != nil || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return err
 		}
 		if !time.Now().Before(p.until) {
@@ -236,25 +254,28 @@ func (w *wire) fillPaced(p *pace) error {
 		if p.got < p.least {
 			return errTooSlow
 		}
-		w.arm(p)
+		if err := w.arm(p); err != nil {
+			return err
+		}
 	}
 }
 
 // arm begins a window.
-func (w *wire) arm(p *pace) {
-	end := time.Now().Add(p.window)
-	if end.After(p.until) {
-		end = p.until
-	}
+func (w *wire) arm(p *pace) error {
 	p.got = 0
-	w.SetReadDeadline(end)
+	return w.reads.wait(earlier(time.Now().Add(p.window), p.until), false)
 }
 
-// content reads dot-stuffed data to its end, giving the message to sink in
+// sink takes a message in slices, which are good for the call only.
+type sink interface{ take(p []byte) error }
+
+// content reads dot-stuffed data to its end, giving the message to a sink in
 // slices of the buffer. It returns with the whole message read, or with an
 // error after which the connection is of no use.
-func (w *wire) content(d *dots, p *pace, sink func([]byte) error) error {
-	w.arm(p)
+func (w *wire) content(d *dots, p *pace, to sink) error {
+	if err := w.arm(p); err != nil {
+		return err
+	}
 	for {
 		for w.buffered() {
 			run, used, end := d.next(w.in[w.r:w.w])
@@ -262,7 +283,7 @@ func (w *wire) content(d *dots, p *pace, sink func([]byte) error) error {
 				if bytes.IndexByte(run, 0) >= 0 {
 					d.found(faultNUL)
 				}
-				if err := sink(run); err != nil {
+				if err := to.take(run); err != nil {
 					return err
 				}
 			}
@@ -281,9 +302,11 @@ func (w *wire) content(d *dots, p *pace, sink func([]byte) error) error {
 	}
 }
 
-// octets reads exactly n octets and gives them to sink.
-func (w *wire) octets(n int64, p *pace, sink func([]byte) error) error {
-	w.arm(p)
+// octets reads exactly n octets and gives them to a sink.
+func (w *wire) octets(n int64, p *pace, to sink) error {
+	if err := w.arm(p); err != nil {
+		return err
+	}
 	for n > 0 {
 		if !w.buffered() {
 			w.grow()
@@ -292,7 +315,7 @@ func (w *wire) octets(n int64, p *pace, sink func([]byte) error) error {
 			}
 		}
 		run := w.in[w.r:min(w.w, w.r+int(min(n, bulkBuffer)))]
-		if err := sink(run); err != nil {
+		if err := to.take(run); err != nil {
 			return err
 		}
 		w.r += len(run)
