@@ -3,15 +3,18 @@
 # make build  the one static binary, bin/behalf
 # make build-openssl  bin/behalf-openssl, which signs with the OpenSSL of the host
 # make fuzz   run every fuzz target for FUZZTIME (default 60s)
-# make bench  measure beside Postfix, and Postfix with OpenDKIM, on loopback; BENCH='-repeats 1 -sizes 4096' for less
+# make bench  measure beside Postfix, and Postfix with OpenDKIM, on loopback; BENCH='-only curves' and the like
+#             for other parts, BENCH=-quick for a look, bin/bench -h for all
+# make microbench  the Go benchmarks of the hot packages; REV=main~5 compares with a revision
 # make cover  the unit tests with coverage by package
 
 GO       ?= go
 FUZZTIME ?= 60s
 BENCH    ?=
+REV      ?=
 VERSION  ?= $(shell git describe --tags --always 2>/dev/null || echo dev)
 
-.PHONY: run test build build-openssl bench fuzz cover unit e2e lint deps clean
+.PHONY: run test build build-openssl bench microbench fuzz cover unit e2e lint deps clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/behalf ./cmd/behalf
@@ -43,10 +46,13 @@ fuzz:
 
 bench: build deps
 	$(GO) build -o bin/bench ./internal/testkit/cmd/bench
-	bin/bench -out bench.jsonl $(BENCH)
+	bin/bench $(BENCH)
+
+microbench:
+	scripts/microbench $(REV)
 
 cover:
 	$(GO) test -coverprofile=cover.out ./... && $(GO) tool cover -func=cover.out | tail -1
 
 clean:
-	rm -rf bin cover.out bench.jsonl
+	rm -rf bin cover.out bench-results

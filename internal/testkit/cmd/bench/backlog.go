@@ -1,154 +1,86 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
+
+	"behalf/internal/testkit/cmd/bench/load"
+	"behalf/internal/testkit/cmd/bench/proc"
+	"behalf/internal/testkit/cmd/bench/sink"
 )
 
-// backlog measures what no steady load shows: taking mail while the next hop is
-// down, passing it on afterwards, and the memory that idle clients need.
-func (m *matrix) backlog(ctx context.Context, dir string, b *behalf) (err error) {
-	ours, err := b.start(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, ours.stop()) }()
-	peer, err := startPostfix(ctx, filepath.Join(dir, "postfix-backlog"), m.sink.port(), false)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, peer.stop()) }()
-	fmt.Printf("\n| | Behalf | Postfix |\n| --- | --- | --- |\n")
-	var took, passed, memory, idle [2]string
-	for i, r := range []*relay{ours, peer} {
-		base := resident(r.pids)
-		idle[i], err = idleClients(ctx, r)
-		if err != nil {
-			return err
-		}
-		res, drain, err := m.pile(ctx, r)
-		if err != nil {
-			return err
-		}
-		took[i], passed[i] = fmt.Sprintf("%.0f/s", res.AcceptedPerSec), fmt.Sprintf("%.0f/s", drain)
-		memory[i] = fmt.Sprintf("%.0f / %.0f MiB", base, res.PeakMiB)
-	}
-	for _, row := range []struct {
-		what   string
-		values [2]string
-	}{
-		{fmt.Sprintf("%d messages of 4 KiB taken while the hop is down", m.pileUp), took},
-		{"the same passed on when it is up again", passed},
-		{"resident memory fresh / while they come", memory},
-		{"for 1,000 idle clients", idle},
-	} {
-		fmt.Printf("| %s | %s | %s |\n", row.what, row.values[0], row.values[1])
-	}
-	return nil
+// pileResult is what taking mail while the hop is down, and passing it on
+// afterwards, showed.
+type pileResult struct {
+	Relay    string  `json:"relay"`
+	FreshMiB float64 `json:"fresh_mib"`
+	Drained  float64 `json:"drained_per_second"`
+	result
 }
 
-// pile lets messages pile up before a hop that is down, and tells how many a
-// second leave when it is up again.
-func (m *matrix) pile(ctx context.Context, r *relay) (res result, drained float64, err error) {
-	m.sink.setDown(true)
-	l := r.load
-	l.n, l.connections, l.size = m.pileUp, 20, 4096
-	res = l.through(ctx, m.sink, r.pids)
-	m.sink.setDown(false)
-	if res.Err != "" {
-		return res, 0, fmt.Errorf("%s: %s", r.name, res.Err)
+// backlog measures taking mail while the next hop is down, and passing it on
+// afterwards.
+func (b *bench) backlog(ctx context.Context) error {
+	ours, peer, stop, err := b.pair(ctx, false)
+	if err != nil {
+		return err
 	}
+	var got []pileResult
+	for _, r := range []*relay{ours, peer} {
+		one, err := b.pileAndDrain(ctx, r)
+		if err != nil {
+			return errors.Join(fmt.Errorf("%s: %w", r.name, err), stop())
+		}
+		b.note(one)
+		got = append(got, one)
+	}
+	us, them := got[0], got[1]
+	b.say("| | Behalf | Postfix | ratio |\n| --- | --- | --- | --- |\n")
+	b.say("| %d messages of 4 KiB taken while the hop is down | %.0f/s | %.0f/s | **%.1f** |\n", b.pileUp, us.AcceptedPerSec, them.AcceptedPerSec, us.AcceptedPerSec/them.AcceptedPerSec)
+	b.say("| the same passed on when it is up again | %.0f/s | %.0f/s | **%.1f** |\n", us.Drained, them.Drained, us.Drained/them.Drained)
+	b.say("| resident memory fresh / while they come | %.0f / %.0f MiB | %.0f / %.0f MiB | |\n\n", us.FreshMiB, us.PeakMiB, them.FreshMiB, them.PeakMiB)
+	return stop()
+}
+
+func (b *bench) pileAndDrain(ctx context.Context, r *relay) (p pileResult, err error) {
+	p = pileResult{Relay: r.name, FreshMiB: proc.Resident(r.pids)}
+	b.sink.Set(sink.Down)
+	run := b.arrivals.Open(b.pileUp, 1)
+	defer b.arrivals.Close(run)
+	if p.result, err = b.pile(ctx, r, run, load.Load{Sessions: 20, Size: 4096}); err != nil {
+		return p, err
+	}
+	b.sink.Set(sink.Up)
 	start := time.Now()
 	if err := r.flush(ctx); err != nil {
-		return res, 0, err
+		return p, err
 	}
-	run := m.sink.run.Load()
-	run.await(ctx, int64(l.n))
-	if lost := int64(l.n) - run.arrived.Load(); lost > 0 {
-		return res, 0, fmt.Errorf("%s: %d messages of the backlog did not come", r.name, lost)
+	if err := b.drain(ctx, run); err != nil {
+		return p, err
 	}
-	return res, float64(l.n) / time.Duration(run.last.Load()-start.UnixNano()).Seconds(), nil
+	p.Drained = float64(b.pileUp) / run.Last().Sub(start).Seconds()
+	return p, nil
 }
 
-// resident is the memory of processes and their descendants in MiB.
-func resident(pids []int) float64 {
-	_, mib := (&watcher{roots: pids}).look()
-	return mib
+// pile submits a run to a relay whose hop does not take it yet.
+func (b *bench) pile(ctx context.Context, r *relay, run *sink.Run, l load.Load) (result, error) {
+	w := proc.WatchTrees(r.pids)
+	crew := load.NewCrew(r.aim(l))
+	sent, err := crew.Send(ctx, run, 0)
+	crew.Close()
+	res := resultOf(sent, run, w.Stop())
+	res.Lost = 0 // nothing can have arrived
+	if err == nil && res.Accepted != run.Len() {
+		err = fmt.Errorf("%d of %d messages were accepted", res.Accepted, run.Len())
+	}
+	return res, err
 }
 
-// idleClients tells how much memory 1,000 greeted clients take.
-func idleClients(ctx context.Context, r *relay) (string, error) {
-	before := resident(r.pids)
-	var clients []net.Conn
-	defer func() {
-		for _, c := range clients {
-			c.Close()
-		}
-	}()
-	for len(clients) < 1000 && ctx.Err() == nil {
-		c, err := net.DialTimeout("tcp", r.load.addr, 5*time.Second)
-		if err != nil {
-			return "", err
-		}
-		clients = append(clients, c)
-		if _, err := io.WriteString(c, "EHLO idle.test\r\n"); err != nil {
-			return "", err
-		}
-		buf, got := make([]byte, 4096), ""
-		for !strings.Contains(got, "\n250 ") {
-			if err := c.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
-				return "", err
-			}
-			n, err := c.Read(buf)
-			if err != nil {
-				return fmt.Sprintf("no more than %d are served", len(clients)-1), nil // a limit of the peer's
-			}
-			got += string(buf[:n])
-		}
-	}
-	return fmt.Sprintf("+%.0f MiB", resident(r.pids)-before), ctx.Err()
-}
-
-// retryAll asks the relay to try again at once.
-func (b *behalf) retryAll(ctx context.Context) error {
-	key, err := os.ReadFile(filepath.Join(b.data, "admin.key"))
-	if err != nil {
-		return err
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://127.0.0.1:"+strconv.Itoa(b.http)+"/v1/queue/retry", strings.NewReader(`{"all": true}`))
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Authorization", "Bearer "+string(bytes.TrimSpace(key)))
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		text, _ := io.ReadAll(io.LimitReader(resp.Body, 4096)) // for the message
-		return fmt.Errorf("asking to try again: %s: %s", resp.Status, text)
-	}
-	return nil
-}
-
-func flushPostfix(etc string) func(context.Context) error {
-	return func(ctx context.Context) error {
-		if out, err := exec.CommandContext(ctx, "postqueue", "-c", etc, "-f").CombinedOutput(); err != nil {
-			return fmt.Errorf("asking to try again: %w: %s", err, out)
-		}
-		return nil
-	}
+// drain waits until all of a run has arrived, once.
+func (b *bench) drain(ctx context.Context, run *sink.Run) error {
+	run.Await(ctx, run.Len(), 6*calm)
+	time.Sleep(200 * time.Millisecond) // what would come twice
+	return errors.Join(whole(run, run.Len()), ctx.Err())
 }

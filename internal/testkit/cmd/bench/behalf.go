@@ -2,14 +2,8 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/x509"
-	"encoding/base64"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -17,199 +11,148 @@ import (
 	"strings"
 	"time"
 
-	"github.com/miekg/dns"
+	"behalf/internal/testkit/cmd/bench/load"
 )
 
-// What the relay under test gets to know: a tenant whose provider takes mail as
-// it is, and one whose mail is signed with its domain's RSA-2048 key on the way
-// to the same hop.
-const resources = `kind: tenant
-name: plain
-labels: { plan: enterprise }
-methods: [connection]
-route: [ { connection: hop } ]
----
-kind: credential
-tenant: plain
-name: app
-secret: %[1]s
----
-kind: identity
-tenant: plain
-address: "*@plain.test"
-verified: true
----
-kind: connection
-tenant: plain
-name: hop
-provider: smtp
-senders: [billing@plain.test, "*@plain.test"]
-smtp: { host: 127.0.0.1, port: %[2]d, security: none }
----
-kind: tenant
-name: signed
-labels: { plan: enterprise }
-methods: [domain]
-route: [ { connection: hop } ]
----
-kind: credential
-tenant: signed
-name: app
-secret: %[1]s
----
-kind: domain
-tenant: signed
-name: sender.test
-return_path: bounce
-dkim: [ { selector: s1, algorithm: rsa-2048, key: "file:%[3]s" } ]
-verified: true
----
-kind: connection
-tenant: signed
-name: hop
-provider: smtp
-senders: [billing@sender.test, "*@sender.test"]
-envelope: any
-smtp: { host: 127.0.0.1, port: %[2]d, security: none }
-`
-
-const secret = "benchmark-secret-of-no-value-at-all-0123456789"
-
-// behalf is the relay under test with its defaults: nothing is tuned.
+// behalf is the relay under test.
 type behalf struct {
 	program, dir, data string
+	policies           string // the default ones, as files
 	submission, http   int
-	dns                *dns.Server
-	answer             *answer
+	mxPort             int
+	dns                *zone
+	client             *http.Client
+	key                string
 }
 
-// newBehalf writes the configuration and publishes the key in a DNS of its own.
-func newBehalf(program, dir string, next int) (*behalf, error) {
-	b := &behalf{program: program, dir: dir, data: filepath.Join(dir, "data"), answer: &answer{records: map[string]dns.RR{}}}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
+// setup is what the relay is told, beside its defaults.
+type setup struct {
+	resources string
+	config    string
+	rules     []string // Rego besides the default policies; nil: those as they are built in
+}
+
+// relay is a server under test that runs.
+type relay struct {
+	name     string
+	addr     string
+	accounts []load.Account
+	pids     []int
+	stop     func() error
+	gone     func() bool                 // it has ended by itself
+	flush    func(context.Context) error // try again what waits
+	signs    bool
+}
+
+// aim sends a load to the relay.
+func (r *relay) aim(l load.Load) load.Load {
+	l.Addr = r.addr
+	if l.Accounts == nil {
+		l.Accounts = r.accounts
 	}
-	key, err := b.key()
+	return l
+}
+
+// newBehalf makes a folder, and a DNS for what will run there.
+func (b *bench) newBehalf(name string) (*behalf, error) {
+	dir, err := b.folder(name)
 	if err != nil {
 		return nil, err
 	}
-	for _, p := range []*int{&b.submission, &b.http} {
+	r := &behalf{program: b.program, dir: dir, data: filepath.Join(dir, "data"), policies: b.policies, mxPort: b.sink.Port(),
+		client: &http.Client{Timeout: 10 * time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: 32}}}
+	for _, p := range []*int{&r.submission, &r.http} {
 		if *p, err = freePort(); err != nil {
 			return nil, err
 		}
 	}
-	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
-	}
-	b.dns = &dns.Server{PacketConn: pc, Handler: b.answer}
-	go func() { _ = b.dns.ActivateAndServe() }() // ends with Shutdown
-	config := fmt.Sprintf("hostname: relay.bench.test\nplatform_domain: bench.test\ndata: %s\nlisten: { submission: \"127.0.0.1:%d\", http: \"127.0.0.1:%d\" }\nresolver: { servers: [\"%s\"] }\negress: { allow: [127.0.0.0/8] }\n",
-		b.data, b.submission, b.http, pc.LocalAddr())
-	return b, errors.Join(
-		os.WriteFile(filepath.Join(dir, "behalf.yaml"), []byte(config), 0o644),
-		os.WriteFile(filepath.Join(dir, "tenants.yaml"), fmt.Appendf(nil, resources, secret, next, key), 0o644))
+	r.dns, err = newZone()
+	return r, err
 }
 
-// key makes the key of sender.test and gives its file.
-func (b *behalf) key() (string, error) {
-	k, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		return "", err
-	}
-	public, err := x509.MarshalPKIXPublicKey(&k.PublicKey)
-	if err != nil {
-		return "", err
-	}
-	txt := "v=DKIM1; k=rsa; p=" + base64.StdEncoding.EncodeToString(public)
-	for name, rr := range map[string]string{
-		"s1._domainkey.sender.test. TXT": `"` + txt[:250] + `" "` + txt[250:] + `"`,
-		"bounce.sender.test. MX":         "10 relay.bench.test.",
-		"bounce.sender.test. TXT":        `"v=spf1 a:relay.bench.test ~all"`,
-		"_dmarc.sender.test. TXT":        `"v=DMARC1; p=none"`,
-	} {
-		if err := b.answer.add(name, rr); err != nil {
-			return "", err
-		}
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(k)
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(b.dir, "sender.test.pem")
-	return path, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600)
+// close ends the DNS and removes what the relay left; it has been stopped.
+func (b *behalf) close() error {
+	b.client.CloseIdleConnections()
+	return errors.Join(b.dns.close(), os.RemoveAll(b.dir))
 }
 
-// start runs the relay, on what it left when it ran before.
-func (b *behalf) start(ctx context.Context) (*relay, error) {
-	args := []string{"serve", "--config", filepath.Join(b.dir, "behalf.yaml"), "--apply", filepath.Join(b.dir, "tenants.yaml")}
-	began := time.Now()
-	cmd, stop, err := spawn(b.dir, b.program, args...)
-	if err != nil {
-		return nil, err
-	}
-	addr := "127.0.0.1:" + strconv.Itoa(b.submission)
-	if err := errors.Join(answers(ctx, addr), b.ready(ctx)); err != nil {
-		log, _ := os.ReadFile(filepath.Join(b.dir, filepath.Base(b.program)+".log")) // for the message
-		return nil, errors.Join(err, stop(), errors.New(string(log)))
-	}
-	return &relay{name: "Behalf", load: load{addr: addr, from: "billing@plain.test", user: "plain/app", pass: secret},
-		pids: []int{cmd.Process.Pid}, stop: stop, flush: b.retryAll, afterStart: time.Since(began)}, nil
-}
-
-// signing is the same relay, asked to sign.
-func (r *relay) signing() *relay {
-	s := *r
-	s.load.from, s.load.user, s.signs = "billing@sender.test", "signed/app", true
-	return &s
-}
-
-func (b *behalf) ready(ctx context.Context) error {
-	for range 600 {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:"+strconv.Itoa(b.http)+"/healthz", nil)
+// write writes the configuration.
+func (b *behalf) write(s setup) error {
+	config := fmt.Sprintf("hostname: relay.bench.test\nplatform_domain: bench.test\ndata: %s\nlisten: { submission: \"127.0.0.1:%d\", http: \"127.0.0.1:%d\" }\n"+
+		"resolver: { servers: [\"%s\"] }\negress: { allow: [127.0.0.0/8] }\nmx: { port: %d }\n%s",
+		b.data, b.submission, b.http, b.dns.addr, b.mxPort, s.config)
+	if s.rules != nil {
+		dir, err := b.rules(s.rules)
 		if err != nil {
 			return err
 		}
-		if resp, err := http.DefaultClient.Do(req); err == nil {
-			resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
-				return nil
-			}
-		}
-		time.Sleep(50 * time.Millisecond)
+		config += "policy: { path: " + dir + " }\n"
 	}
-	return errors.New("the relay does not get ready")
+	return errors.Join(
+		os.WriteFile(filepath.Join(b.dir, "behalf.yaml"), []byte(config), 0o644),
+		os.WriteFile(filepath.Join(b.dir, "tenants.yaml"), []byte(strings.TrimSuffix(s.resources, "---\n")), 0o644))
 }
 
-func (b *behalf) close() error { return b.dns.Shutdown() }
-
-// answer serves the records it has, and NXDOMAIN.
-type answer struct{ records map[string]dns.RR }
-
-func (a *answer) add(nameAndType, value string) error {
-	name, kind, _ := strings.Cut(nameAndType, " ")
-	rr, err := dns.NewRR(name + " 300 IN " + kind + " " + value)
-	if err != nil {
-		return fmt.Errorf("the record of %s: %w", name, err)
+// rules copies the default policies and adds some. The plan enterprise gets
+// what its operator would give a tenant that mails many new people.
+func (b *behalf) rules(more []string) (dir string, err error) {
+	dir = filepath.Join(b.dir, "policies")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
 	}
-	a.records[nameAndType] = rr
+	files, err := filepath.Glob(filepath.Join(b.policies, "*.rego"))
+	if err != nil || len(files) == 0 {
+		return "", errors.Join(err, fmt.Errorf("there are no policies in %q: name their folder with -policies", b.policies))
+	}
+	for _, f := range append(files, filepath.Join(b.policies, "data.yaml")) {
+		if strings.HasSuffix(f, "_test.rego") {
+			continue
+		}
+		text, err := os.ReadFile(f)
+		if err != nil {
+			return "", err
+		}
+		text = []byte(strings.Replace(string(text), "\n  enterprise:\n", "\n  enterprise:\n    usual_new_recipients_per_day: 100000000\n", 1))
+		if err := os.WriteFile(filepath.Join(dir, filepath.Base(f)), text, 0o644); err != nil {
+			return "", err
+		}
+	}
+	for i, text := range more {
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("bench%d.rego", i)), []byte(text), 0o644); err != nil {
+			return "", err
+		}
+	}
+	return dir, nil
+}
+
+// run writes the configuration and starts the relay.
+func (b *behalf) run(ctx context.Context, s setup) (*relay, error) {
+	if err := b.write(s); err != nil {
+		return nil, err
+	}
+	r, err := b.launch()
+	if err != nil {
+		return nil, err
+	}
+	return r, b.wait(ctx, r)
+}
+
+// wait waits until the relay is ready, and stops it if it does not get so.
+func (b *behalf) wait(ctx context.Context, r *relay) error {
+	err := b.ready(ctx, r, time.Minute)
+	if err != nil {
+		log, _ := os.ReadFile(filepath.Join(b.dir, filepath.Base(b.program)+".log")) // for the message
+		return errors.Join(err, r.stop(), fmt.Errorf("its log: %s", log[max(0, len(log)-2000):]))
+	}
 	return nil
 }
 
-// ServeDNS answers one question.
-func (a *answer) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
-	m := new(dns.Msg).SetReply(q)
-	m.Authoritative, m.Rcode = true, dns.RcodeNameError
-	if len(q.Question) == 1 {
-		name := strings.ToLower(q.Question[0].Name)
-		for key, rr := range a.records {
-			if strings.HasPrefix(key, name+" ") {
-				m.Rcode = dns.RcodeSuccess
-				if rr.Header().Rrtype == q.Question[0].Qtype {
-					m.Answer = append(m.Answer, rr)
-				}
-			}
-		}
+// launch starts the relay, on what it left when it ran before.
+func (b *behalf) launch() (*relay, error) {
+	p, err := spawn(b.dir, b.program, "serve", "--config", filepath.Join(b.dir, "behalf.yaml"), "--apply", filepath.Join(b.dir, "tenants.yaml"))
+	if err != nil {
+		return nil, err
 	}
-	_ = w.WriteMsg(m) // who asked asks again
+	return &relay{name: "Behalf", addr: "127.0.0.1:" + strconv.Itoa(b.submission), accounts: []load.Account{plainAccount("plain")},
+		pids: []int{p.pid}, stop: p.stop, gone: p.gone, flush: b.retryAll}, nil
 }

@@ -1,76 +1,69 @@
-// Command bench measures the relay beside Postfix, and Postfix with OpenDKIM, on
-// one machine: all relay to one sink over loopback, take turns with each
-// workload, and sync before they say 250. It prints the medians with their
-// ratios, and fails when a message was lost, came twice or was refused.
+// Command bench measures the relay on one machine, over loopback: beside
+// Postfix, and Postfix with OpenDKIM, and alone in what no steady load shows.
+// Every part prints Markdown and writes lines of JSON, and fails when a message
+// was lost, came twice or was refused.
 //
 // Behalf runs with its defaults, STARTTLS and log-in; Postfix is tuned and takes
-// mail without either.
+// mail without either. All sync before they say 250, and relay to one sink.
 package main
 
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
+
+	"behalf/internal/testkit/cmd/bench/sink"
 )
 
 func main() {
-	if err := bench(); err != nil {
+	if err := run(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-// options are those of the command line.
-type options struct {
-	program     string
-	repeats     int
-	sizes       []int
-	connections []int
-	few, many   int // messages with one connection, and with more
-	pileUp      int // messages taken while the hop is down
-	out         string
-	only        string
+// bench is what all parts share.
+type bench struct {
+	options
+	*record  // of the part that runs
+	dir      string
+	arrivals *sink.Arrivals
+	sink     *sink.Sink // the hop that is up
 }
 
-func parse() (o options, err error) {
-	sizes := flag.String("sizes", "4096,24576,65536", "octets of a message")
-	connections := flag.String("connections", "1,20,100", "parallel connections")
-	flag.StringVar(&o.program, "behalf", "bin/behalf", "the relay's program")
-	flag.IntVar(&o.repeats, "repeats", 3, "runs of each workload")
-	flag.IntVar(&o.few, "few", 500, "messages of a run with one connection")
-	flag.IntVar(&o.many, "many", 3000, "messages of a run with more")
-	flag.IntVar(&o.pileUp, "backlog", 20_000, "messages taken while the hop is down")
-	flag.StringVar(&o.out, "out", "", "file for all results, as JSON lines")
-	flag.StringVar(&o.only, "only", "", "unsigned or signed; default both, and the backlog")
-	flag.Parse()
-	if o.sizes, err = numbers(*sizes); err == nil {
-		o.connections, err = numbers(*connections)
+// part is one thing that can be measured by itself.
+type part struct {
+	name, what string
+	usual      bool // runs when no part is named
+	measure    func(*bench, context.Context) error
+}
+
+func parts() []part {
+	return []part{
+		{"matrix", "unsigned mail by size and connections, beside Postfix", true, (*bench).unsigned},
+		{"signed", "the same signed with RSA-2048, beside Postfix and OpenDKIM", true, (*bench).signed},
+		{"backlog", "mail taken while the hop is down, and passed on afterwards, beside Postfix", true, (*bench).backlog},
+		{"idle", "memory for clients that do nothing, beside Postfix", true, (*bench).idle},
+		{"restart", "a start on a full queue", false, (*bench).restart},
+		{"large", "messages of 35 MiB to 100 recipients at once", false, (*bench).large},
+		{"curves", "cost of a message by tenants, queue, limit keys and destinations", false, (*bench).curves},
+		{"fair", "latency of one tenant beside others in trouble", false, (*bench).fair},
+		{"million", "disk and memory after a million messages", false, (*bench).million},
+		{"soak", "an hour at 80 % of the peak rate", false, (*bench).soak},
 	}
-	return o, err
 }
 
-func numbers(list string) (n []int, err error) {
-	for s := range strings.SplitSeq(list, ",") {
-		v, err := strconv.Atoi(strings.TrimSpace(s))
-		if err != nil || v < 1 {
-			return nil, fmt.Errorf("%q is no list of numbers", list)
-		}
-		n = append(n, v)
-	}
-	return n, nil
-}
-
-func bench() (err error) {
-	o, err := parse()
+func run(args []string) error {
+	o, err := parse(args)
 	if err != nil {
 		return err
+	}
+	if o.draw != "" {
+		return redraw(o.draw, o.svg)
 	}
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
@@ -82,29 +75,35 @@ func bench() (err error) {
 	if err := os.Chmod(dir, 0o755); err != nil { // Postfix's own user walks through
 		return err
 	}
-	s, err := newSink()
-	if err != nil {
+	b := &bench{options: o, dir: dir, arrivals: sink.NewArrivals()}
+	if b.sink, err = sink.Listen(b.arrivals); err != nil {
 		return err
 	}
-	defer s.close()
-	b, err := newBehalf(o.program, filepath.Join(dir, "behalf"), s.port())
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, b.close()) }()
-	m := &matrix{options: o, sink: s}
-	if o.only != "signed" {
-		if err := m.compare(ctx, dir, b, false); err != nil {
-			return err
+	defer b.sink.Close()
+	for _, p := range parts() {
+		if !o.runs(p) {
+			continue
+		}
+		if err := b.part(ctx, p); err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
 		}
 	}
-	if o.only != "unsigned" {
-		if err := m.compare(ctx, dir, b, true); err != nil {
-			return err
-		}
-	}
-	if err := m.report(); err != nil || o.only != "" {
+	return nil
+}
+
+// part measures one part, with a record of its own.
+func (b *bench) part(ctx context.Context, p part) (err error) {
+	if b.record, err = newRecord(b.results, p.name); err != nil {
 		return err
 	}
-	return m.backlog(ctx, dir, b)
+	fmt.Fprintf(os.Stderr, "== %s: %s\n", p.name, p.what)
+	err = p.measure(b, ctx)
+	b.sink.Set(sink.Up)
+	return errors.Join(err, ctx.Err(), b.record.close())
+}
+
+// folder is a new one for a server under test.
+func (b *bench) folder(name string) (string, error) {
+	dir := filepath.Join(b.dir, name)
+	return dir, os.MkdirAll(dir, 0o755)
 }

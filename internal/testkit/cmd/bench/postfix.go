@@ -11,20 +11,10 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
-)
 
-// relay is a server under test.
-type relay struct {
-	name       string
-	load       load // what it needs to be told; the rest is filled in
-	pids       []int
-	stop       func() error
-	flush      func(context.Context) error // try again what waits
-	signs      bool
-	afterStart time.Duration // how long it took to answer
-}
+	"behalf/internal/testkit/cmd/bench/load"
+)
 
 // chrooted finds, in the list of Postfix's services, those in a changed root.
 var chrooted = regexp.MustCompile(`(?m)^([a-z][a-z0-9-]*\s+(?:unix|inet|unix-dgram|fifo)\s+[-ny]\s+[-ny]\s+)y`)
@@ -78,7 +68,7 @@ relayhost = [127.0.0.1]:%[2]d
 smtp_connection_cache_destinations = [127.0.0.1]:%[2]d
 smtp_tls_security_level = none
 `, dir, next) + tuned
-	r := &relay{name: "Postfix", load: load{addr: "127.0.0.1:" + strconv.Itoa(port), from: "billing@sender.test"}, signs: signs, flush: flushPostfix(etc)}
+	r := &relay{name: "Postfix", addr: "127.0.0.1:" + strconv.Itoa(port), accounts: []load.Account{{From: "billing@sender.test"}}, signs: signs, flush: flushPostfix(etc)}
 	stopMilter := func() error { return nil }
 	if signs {
 		socket, pid, stop, err := startOpenDKIM(ctx, filepath.Join(dir, "dkim"))
@@ -113,14 +103,18 @@ smtp_tls_security_level = none
 	if out, err := exec.CommandContext(ctx, "postfix", "-c", etc, "start").CombinedOutput(); err != nil {
 		return nil, errors.Join(fmt.Errorf("starting Postfix: %w: %s", err, out), stopMilter())
 	}
-	if err := answers(ctx, r.load.addr); err != nil {
+	if err := answers(ctx, r.addr); err != nil {
 		return nil, errors.Join(err, r.stop())
 	}
 	pid, err := os.ReadFile(filepath.Join(dir, "queue", "pid", "master.pid"))
 	if err != nil {
 		return nil, errors.Join(err, r.stop())
 	}
-	r.pids = append(r.pids, int(number([]byte(strings.TrimSpace(string(pid))))))
+	first, err := strconv.Atoi(strings.TrimSpace(string(pid)))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("reading the process of Postfix: %w", err), r.stop())
+	}
+	r.pids = append(r.pids, first)
 	return r, nil
 }
 
@@ -138,38 +132,17 @@ func startOpenDKIM(ctx context.Context, dir string) (socket string, pid int, sto
 	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
 		return "", 0, nil, err
 	}
-	cmd, stop, err := spawn(dir, "opendkim", "-x", conf, "-f")
+	p, err := spawn(dir, "opendkim", "-x", conf, "-f")
 	if err != nil {
 		return "", 0, nil, err
 	}
 	for range 100 {
 		if _, err := os.Stat(socket); err == nil {
-			return socket, cmd.Process.Pid, stop, nil
+			return socket, p.pid, p.stop, nil
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	return "", 0, nil, errors.Join(errors.New("OpenDKIM does not answer"), stop())
-}
-
-// spawn starts a program with its output in dir; stop ends it and waits.
-func spawn(dir, name string, args ...string) (cmd *exec.Cmd, stop func() error, err error) {
-	out, err := os.Create(filepath.Join(dir, filepath.Base(name)+".log"))
-	if err != nil {
-		return nil, nil, err
-	}
-	defer out.Close()
-	cmd = exec.Command(name, args...)
-	cmd.Stdout, cmd.Stderr = out, out
-	if err := cmd.Start(); err != nil {
-		return nil, nil, fmt.Errorf("starting %s: %w", name, err)
-	}
-	return cmd, func() error {
-		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-			return fmt.Errorf("stopping %s: %w", name, err)
-		}
-		_ = cmd.Wait() // a program that a signal ended says so
-		return nil
-	}, nil
+	return "", 0, nil, errors.Join(errors.New("OpenDKIM does not answer"), p.stop())
 }
 
 func freePort() (int, error) {
@@ -196,4 +169,13 @@ func answers(ctx context.Context, addr string) error {
 		}
 	}
 	return fmt.Errorf("nothing answers at %s", addr)
+}
+
+func flushPostfix(etc string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		if out, err := exec.CommandContext(ctx, "postqueue", "-c", etc, "-f").CombinedOutput(); err != nil {
+			return fmt.Errorf("asking to try again: %w: %s", err, out)
+		}
+		return nil
+	}
 }

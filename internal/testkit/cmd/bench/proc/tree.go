@@ -1,4 +1,6 @@
-package main
+// Package proc reads what Linux tells of processes: processor time, memory,
+// descriptors, and what a folder takes on the disk.
+package proc
 
 import (
 	"bytes"
@@ -10,8 +12,8 @@ import (
 	"time"
 )
 
-// watcher measures processes and all their descendants.
-type watcher struct {
+// Watch measures processes and all their descendants, from its start on.
+type Watch struct {
 	roots     []int
 	ticks     int64 // of processor time, hundredths of a second, at the start
 	own       int64
@@ -21,15 +23,24 @@ type watcher struct {
 	done      chan struct{}
 }
 
+// Used is what a Watch saw.
+type Used struct {
+	CPU   time.Duration // of the processes
+	Own   time.Duration // of this one: what making and taking the load costs
+	Peak  float64       // most resident memory, MiB
+	Other float64       // percent of the machine that others used
+}
+
 // process is what /proc says of one.
 type process struct {
 	parent     int
 	ticks, rss int64
 }
 
-func watchTrees(roots []int) *watcher {
-	w := &watcher{roots: roots, quit: make(chan struct{}), done: make(chan struct{})}
-	w.ticks, _ = w.look()
+// WatchTrees starts measuring; Stop must be called.
+func WatchTrees(roots []int) *Watch {
+	w := &Watch{roots: roots, quit: make(chan struct{}), done: make(chan struct{})}
+	w.ticks, w.peak = trees(roots)
 	w.own = processes()[os.Getpid()].ticks
 	w.busy, w.all = machine()
 	go func() {
@@ -37,39 +48,56 @@ func watchTrees(roots []int) *watcher {
 		tick := time.NewTicker(250 * time.Millisecond)
 		defer tick.Stop()
 		for {
-			_, mib := w.look()
-			w.peak = max(w.peak, mib)
 			select {
 			case <-w.quit:
 				return
 			case <-tick.C:
+				_, mib := trees(w.roots)
+				w.peak = max(w.peak, mib)
 			}
 		}
 	}()
 	return w
 }
 
-// stop tells the processor time a message in milliseconds, the most memory, and
-// how much of the machine others used.
-func (w *watcher) stop(messages int) (cpu, peak, other float64) {
+// Stop ends measuring.
+func (w *Watch) Stop() Used {
 	close(w.quit)
 	<-w.done
-	ticks, _ := w.look()
+	ticks, mib := trees(w.roots)
 	ticks -= w.ticks
 	own := processes()[os.Getpid()].ticks - w.own
 	busy, all := machine()
+	u := Used{CPU: span(ticks), Own: span(own), Peak: max(w.peak, mib)}
 	if all > w.all {
-		other = max(0, 100*float64(busy-w.busy-ticks-own)/float64(all-w.all))
+		u.Other = max(0, 100*float64(busy-w.busy-ticks-own)/float64(all-w.all))
 	}
-	return float64(ticks) * 10 / float64(max(messages, 1)), w.peak, other
+	return u
 }
 
-// look sums up the trees: processor time and resident memory in MiB. Pages that
-// processes share are counted for each of them, as ps does.
-func (w *watcher) look() (ticks int64, mib float64) {
+// at is the processor time that the processes had used at the start.
+func (w *Watch) at() time.Duration { return span(w.ticks) }
+
+// span is the time of so many ticks of the kernel, which are 10 ms.
+func span(ticks int64) time.Duration { return time.Duration(ticks) * 10 * time.Millisecond }
+
+// Resident is the memory of processes and their descendants in MiB. Pages that
+// they share are counted for each of them, as ps does.
+func Resident(pids []int) float64 {
+	_, mib := trees(pids)
+	return mib
+}
+
+// CPU is the processor time that processes and their descendants have used.
+func CPU(pids []int) time.Duration {
+	ticks, _ := trees(pids)
+	return span(ticks)
+}
+
+func trees(roots []int) (ticks int64, mib float64) {
 	all := processes()
 	in := map[int]bool{}
-	for _, r := range w.roots {
+	for _, r := range roots {
 		in[r] = true
 	}
 	for grew := true; grew; {
@@ -111,7 +139,7 @@ func number(b []byte) int64 {
 	return n
 }
 
-// machine is the processor time of all, in hundredths of a second.
+// machine is the processor time of all, in ticks.
 func machine() (busy, all int64) {
 	b, err := os.ReadFile("/proc/stat")
 	if err != nil {

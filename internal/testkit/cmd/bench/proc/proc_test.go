@@ -1,0 +1,55 @@
+package proc
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+func TestStatus(t *testing.T) {
+	got := parseStatus([]byte("Name:\tbehalf\nVmHWM:\t   40960 kB\nVmRSS:\t   30720 kB\nRssAnon:\t   20480 kB\nRssFile:\t    9216 kB\nRssShmem:\t    1024 kB\nThreads:\t9\nSeccomp:\n"))
+	if want := (State{Memory: Memory{RSS: 30, Anon: 20, File: 10}, Peak: 40, Threads: 9}); got != want {
+		t.Errorf("read %+v, not %+v", got, want)
+	}
+}
+
+// Of this process the kernel tells everything that is asked.
+func TestOwn(t *testing.T) {
+	s, err := Read(os.Getpid())
+	if err != nil || s.RSS <= 0 || s.Anon <= 0 || s.Threads < 1 || s.Descriptors < 3 {
+		t.Errorf("read %+v: %v", s, err)
+	}
+	w := WatchTrees([]int{os.Getpid()})
+	for own := []int{os.Getpid()}; CPU(own) < w.at()+20*time.Millisecond; { // looking is work
+	}
+	if u := w.Stop(); u.CPU <= 0 || u.Own <= 0 || u.Peak <= 0 {
+		t.Errorf("used %+v", u)
+	}
+}
+
+func TestDisk(t *testing.T) {
+	dir := t.TempDir()
+	before, err := Disk(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, size := range map[string]int{"a": 3 << 20, "sub/b": 1 << 20} {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		b := make([]byte, size)
+		b[0] = 1
+		if err := os.WriteFile(path, b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Truncate(filepath.Join(dir, "a"), 1<<30); err != nil { // a hole takes nothing
+		t.Fatal(err)
+	}
+	after, err := Disk(dir)
+	if grew := after - before; err != nil || grew > 5 {
+		t.Errorf("4 MiB take %.1f: %v", grew, err)
+	}
+}

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+)
+
+// compared is one quantity of a soak at its beginning and at its end.
+type compared struct {
+	what        string
+	of          func(sample) float64
+	unit        string
+	slack, atom float64 // how much more the end may have: a share, and so many units
+}
+
+// comparisons are what may not grow. Noise of a shared machine is what the slack
+// is for; something that leaks grows beyond it.
+func comparisons() []compared {
+	return []compared{
+		{"memory", func(s sample) float64 { return s.RSS }, "MiB", 0.1, 20},
+		{"memory without mapped files", func(s sample) float64 { return s.Anon }, "MiB", 0.1, 15},
+		{"goroutines", func(s sample) float64 { return s.Goroutines }, "", 0.1, 20},
+		{"descriptors", func(s sample) float64 { return float64(s.Descriptors) }, "", 0.1, 20},
+		{"data folder", func(s sample) float64 { return s.Disk }, "MiB", 0.15, 50},
+		{"CPU a message", func(s sample) float64 { return s.CPU }, "ms", 0.1, 0},
+		{"accept p50", func(s sample) float64 { return s.Accept.P50 }, "ms", 0.15, 1},
+		{"accept p99", func(s sample) float64 { return s.Accept.P99 }, "ms", 0.3, 10},
+		{"accepted to relayed p50", func(s sample) float64 { return s.Late.P50 }, "ms", 0.15, 1},
+		{"accepted to relayed p99", func(s sample) float64 { return s.Late.P99 }, "ms", 0.3, 20},
+	}
+}
+
+// judgedFrom is how many minutes a soak must last for its verdict to count: at
+// first caches and tables fill.
+const judgedFrom = 10
+
+// report compares the first sixth of the samples with the last, ten minutes of
+// an hour, by their medians. The very first samples are left out: nothing is
+// old enough to go yet.
+func (s *soaker) report(peak float64) error {
+	first, last := ends(s.samples)
+	minutes := s.samples[len(s.samples)-1].At / 60
+	s.say("%.0f minutes at %.0f messages a second, 80 %% of the peak of %.0f; medians of %d samples each. Retention %v.\n\n", minutes, s.rate, peak, len(first), s.soakKeep())
+	s.say("| | beginning | end | |\n| --- | --- | --- | --- |\n")
+	var grew []error
+	for _, c := range comparisons() {
+		a, b := mid(first, c.of), mid(last, c.of)
+		word := "flat"
+		if !c.holds(a, b) {
+			word = "**grew**"
+			grew = append(grew, fmt.Errorf("%s grew from %.2f to %.2f %s", c.what, a, b, c.unit))
+		}
+		s.say("| %s | %.2f %s | %.2f %s | %s |\n", c.what, a, c.unit, b, c.unit, word)
+	}
+	s.say("\n")
+	if minutes < judgedFrom {
+		s.say("Less than %d minutes are too short to judge.\n", judgedFrom)
+		return nil
+	}
+	return errors.Join(grew...)
+}
+
+// holds reports whether going from a to b is no growth.
+func (c compared) holds(a, b float64) bool { return b <= a*(1+c.slack)+c.atom }
+
+// ends are the samples to compare: a sixth at the beginning, behind the first
+// twentieth, and a sixth at the end.
+func ends(all []sample) (first, last []sample) {
+	n := max(1, len(all)/6)
+	skip := min(len(all)/20, len(all)-n)
+	return all[skip : skip+n], all[len(all)-n:]
+}
+
+func mid(of []sample, value func(sample) float64) float64 {
+	v := make([]float64, 0, len(of))
+	for _, s := range of {
+		v = append(v, value(s))
+	}
+	return median(v)
+}
