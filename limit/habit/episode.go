@@ -176,7 +176,7 @@ func (h *Habits) close(ctx context.Context, who owner, usual bool) error {
 	var texts []Likeness
 	err := h.with(ctx, who, func(e *entry) {
 		ep, texts = e.p.settle(usual)
-		e.dirty = true
+		e.change()
 	})
 	if err != nil || ep == nil && len(texts) == 0 {
 		return err
@@ -190,7 +190,9 @@ func (h *Habits) close(ctx context.Context, who owner, usual bool) error {
 				w := e.p.window(time.Unix(int64(e.p.newest)*3600, 0))
 				e.p.allow(ep, texts, &w)
 			}
-			e.dirty = e.dirty || e.p.Today > 0
+			if e.p.Today > 0 {
+				e.change()
+			}
 		})
 		if err != nil {
 			return err

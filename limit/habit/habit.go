@@ -38,6 +38,9 @@ type Habits struct {
 
 	mu       sync.Mutex
 	profiles map[owner]*entry
+
+	flushing sync.Mutex // held while profiles are written
+	changed  changes
 }
 
 // owner is whose mail a profile counts: a credential's for one tenant, that of
@@ -84,10 +87,11 @@ func (l level) String() string {
 // tries.
 type entry struct {
 	mu      sync.Mutex
+	changed *changes
 	owner   owner
 	loaded  bool
 	gone    bool // dropped from memory: open it again
-	dirty   bool
+	dirty   bool // not in the store as it is here, and among the changes
 	writing bool   // what changed is on its way to the store
 	flying  int    // tickets that are not settled
 	touched uint32 // hour of the last use
@@ -228,7 +232,8 @@ func (t *Ticket) Opens() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.p.begin(t) {
-		t.opened, e.dirty = true, true
+		t.opened = true
+		e.change()
 	}
 	return t.opened
 }
@@ -285,7 +290,7 @@ func (s *share) end(t *Ticket, passed int64, fn func(*share)) {
 	e := s.e
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.dirty = true
+	e.change()
 	e.flying--
 	e.p.flying[s.kind] -= t.q.New
 	if t.leans {
@@ -331,7 +336,7 @@ func (h *Habits) entry(who owner) *entry {
 		if len(h.profiles) >= h.o.MaxProfiles {
 			h.makeRoom()
 		}
-		e = &entry{owner: who}
+		e = &entry{owner: who, changed: &h.changed}
 		h.profiles[who] = e
 	}
 	return e

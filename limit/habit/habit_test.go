@@ -1,6 +1,9 @@
 package habit
 
 import (
+	"context"
+	"errors"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -214,5 +217,93 @@ func BenchmarkAsk(b *testing.B) {
 				tk.Done(mail.ID{}, n, 0)
 			}
 		})
+	}
+}
+
+// Writing costs what changed and not what is in memory.
+func BenchmarkFlush(b *testing.B) {
+	for _, profiles := range []int{10, 1_000, 20_000} {
+		b.Run(strconv.Itoa(profiles), func(b *testing.B) {
+			h := New(open(b), Options{})
+			ask := func(t int) {
+				tk, _, err := h.Ask(b.Context(), Question{Tenant: mail.TenantID(t), Credential: "app", Now: start})
+				if err != nil {
+					b.Fatal(err)
+				}
+				tk.Done(mail.ID{}, 0, 0)
+			}
+			for t := range profiles / 2 { // one of the credential, one of the tenant
+				ask(t)
+			}
+			flush(b, h)
+			b.ReportAllocs()
+			for b.Loop() {
+				ask(1)
+				flush(b, h)
+			}
+		})
+	}
+}
+
+// broken fails writes while it is told to.
+type broken struct {
+	kv.Store
+	err   error
+	wrote int
+}
+
+func (b *broken) Update(ctx context.Context, fn func(kv.Writer) error) error {
+	if b.err != nil {
+		return b.err
+	}
+	b.wrote++
+	return b.Store.Update(ctx, fn)
+}
+
+// Nothing is written twice, and what could not be written is written by the next
+// flush, be it more than one transaction holds.
+func TestFlushWritesWhatChanged(t *testing.T) {
+	st := &broken{Store: open(t)}
+	h := New(st, Options{})
+	ask := func(who int) {
+		tk, _, err := h.Ask(t.Context(), Question{Tenant: mail.TenantID(who), Credential: "app", Now: start})
+		if err != nil {
+			t.Fatal(err)
+		}
+		tk.Done(mail.ID{}, 0, 0)
+	}
+	for who := range page { // with those of the tenants, two pages
+		ask(who)
+	}
+	st.err = errors.New("the disk is full")
+	for range 2 {
+		if err := h.Flush(t.Context()); !errors.Is(err, st.err) {
+			t.Fatalf("a flush to a full disk: %v", err)
+		}
+	}
+	st.err = nil
+	ask(1) // changed once more meanwhile
+	flush(t, h)
+	if st.wrote != 2 {
+		t.Errorf("%d transactions, want 2", st.wrote)
+	}
+	flush(t, h)
+	if st.wrote != 2 {
+		t.Error("what had not changed was written again")
+	}
+	again := New(st, Options{})
+	for who := range page {
+		e, err := again.open(t.Context(), owner{mail.TenantID(who), "app"}, start)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := uint32(1)
+		if who == 1 {
+			want = 2
+		}
+		if n := e.p.at(hourOf(start)).Messages; n != want {
+			t.Errorf("tenant %d has %d messages in the store, want %d", who, n, want)
+		}
+		e.mu.Unlock()
 	}
 }

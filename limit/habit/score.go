@@ -2,6 +2,7 @@ package habit
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -70,7 +71,11 @@ func (a *Answer) add(name string, points int64, detail string, args ...any) {
 	if points <= 0 {
 		return
 	}
-	a.Reasons = append(a.Reasons, Reason{name, points, fmt.Sprintf(detail, args...)})
+	a.note(name, points, fmt.Sprintf(detail, args...))
+}
+
+func (a *Answer) note(name string, points int64, detail string) {
+	a.Reasons = append(a.Reasons, Reason{name, points, detail})
 	a.Score = min(100, a.Score+points)
 }
 
@@ -106,7 +111,10 @@ func (p *profile) score(q *Question, now time.Time, of level, k kind, r *recent,
 	}
 	u := &p.Usual
 	if f := ratio(float64(w.messages), max(float64(o.Floor)/2, float64(u.Messages))); f > 2 {
-		a.add(Volume, int64(within(5*log2(f), 0, 20)), "%d messages in this hour; usual are at most %d", w.messages, round(u.Messages))
+		if points := int64(within(5*log2(f), 0, 20)); points > 0 { // as it is for each message of a great hour
+			text := append(strconv.AppendInt(make([]byte, 0, 64), w.messages, 10), " messages in this hour; usual are at most "...)
+			a.note(Volume, points, string(strconv.AppendInt(text, round(u.Messages), 10)))
+		}
 	}
 	p.scoreHour(&a, hourOf(now))
 	if f := ratio(float64(q.Bounces), float64(q.Recipients)); q.Recipients >= 50 && f >= 0.05 {

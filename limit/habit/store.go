@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
@@ -65,51 +66,83 @@ func (p *profile) encode() ([]byte, error) {
 // error of the store ends it before.
 func (h *Habits) Run(ctx context.Context) error { return limit.EachSecond(ctx, h.Flush) }
 
-// Flush writes what changed since the last one.
-func (h *Habits) Flush(ctx context.Context) error {
-	h.mu.Lock()
-	all := make([]*entry, 0, len(h.profiles))
-	for _, e := range h.profiles {
-		all = append(all, e)
+// changes are the profiles that are not in the store as they are in memory, so
+// that writing them costs what changed and not what is there. Its lock is the
+// last that anybody takes.
+type changes struct {
+	mu   sync.Mutex
+	list []*entry
+}
+
+func (c *changes) add(some ...*entry) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.list = append(c.list, some...)
+}
+
+func (c *changes) take() []*entry {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	list := c.list
+	c.list = nil
+	return list
+}
+
+// change notes that the profile changed; e is locked.
+func (e *entry) change() {
+	if !e.dirty {
+		e.dirty = true
+		e.changed.add(e)
 	}
-	h.mu.Unlock()
-	for some := range slices.Chunk(all, page) {
+}
+
+// Flush writes what changed since the last one. What could not be written is
+// written by the next.
+func (h *Habits) Flush(ctx context.Context) error {
+	h.flushing.Lock()
+	defer h.flushing.Unlock()
+	all := h.changed.take()
+	for len(all) > 0 {
+		some := all[:min(page, len(all))]
 		if err := h.write(ctx, some); err != nil {
+			h.changed.add(all[len(some):]...) // which were not tried and are still marked
 			return fmt.Errorf("writing habits: %w", err)
 		}
+		all = all[len(some):]
 	}
 	return nil
 }
 
+// write writes some changed profiles. After an error they are changed still.
 func (h *Habits) write(ctx context.Context, some []*entry) error {
-	rows := make(map[*entry][]byte)
-	for _, e := range some {
+	rows := make([][]byte, len(some))
+	var bad error
+	for i, e := range some {
 		e.mu.Lock()
-		if e.dirty {
-			b, err := e.p.encode()
-			if err != nil {
-				e.mu.Unlock()
-				return err
-			}
-			rows[e], e.dirty, e.writing = b, false, true
+		var err error
+		if rows[i], err = e.p.encode(); err != nil {
+			bad = err
 		}
+		e.dirty, e.writing = false, true
 		e.mu.Unlock()
 	}
-	if len(rows) == 0 {
-		return nil
-	}
-	err := h.store.Update(ctx, func(w kv.Writer) error {
-		for e, b := range rows {
-			if err := w.PutFor(key(e.owner), b, keepFor); err != nil {
-				return err
+	err := bad
+	if err == nil {
+		err = h.store.Update(ctx, func(w kv.Writer) error {
+			for i, e := range some {
+				if err := w.PutFor(key(e.owner), rows[i], keepFor); err != nil {
+					return err
+				}
 			}
-		}
-		return nil
-	})
-	for e := range rows {
+			return nil
+		})
+	}
+	for _, e := range some {
 		e.mu.Lock()
 		e.writing = false
-		e.dirty = e.dirty || err != nil
+		if err != nil {
+			e.change()
+		}
 		e.mu.Unlock()
 	}
 	return err
