@@ -10,72 +10,121 @@ import (
 	"behalf/mail"
 )
 
-// codec turns records into CBOR and back. Times are kept to the microsecond.
-// Strings need not be UTF-8: what a peer answered is stored as it came, and a
-// stray octet must not make a record unreadable.
-type codec struct {
-	enc cbor.EncMode
-	dec cbor.DecMode
-}
+// codec turns records into CBOR and back: by the shapes of shapes.go, and by a
+// library what they do not know. Times are kept to the microsecond. Strings
+// need not be UTF-8: what a peer answered is stored as it came, and a stray
+// octet must not make a record unreadable.
+type codec struct{ dec cbor.DecMode }
 
 func newCodec() (codec, error) {
-	enc, err := cbor.EncOptions{Time: cbor.TimeUnixDynamic}.EncMode()
-	if err != nil {
-		return codec{}, err
-	}
 	dec, err := cbor.DecOptions{UTF8: cbor.UTF8DecodeInvalid}.DecMode()
-	return codec{enc, dec}, err
+	return codec{dec}, err
 }
 
 // chunkSize is how many recipients share a row.
 const chunkSize = 64
 
-func (c codec) encode(what string, v any) ([]byte, error) {
-	b, err := c.enc.Marshal(v)
-	if err != nil {
-		return nil, fmt.Errorf("spool: encode %s: %w", what, err)
+// appendMessage encodes m behind b.
+func appendMessage(b []byte, m *mail.Message) []byte {
+	r := record{b: b}
+	shapeMessage(&r, m)
+	return r.b
+}
+
+// appendRecipients encodes the recipients of a row behind b.
+func appendRecipients(b []byte, rs []mail.Recipient) []byte {
+	r := record{b: b}
+	listItems(&r, &rs, shapeRecipient)
+	return r.b
+}
+
+// appendEvent encodes e behind b, without its number.
+func appendEvent(b []byte, e *mail.Event) []byte {
+	r := record{b: b}
+	shapeEvent(&r, e)
+	return r.b
+}
+
+// fits says that a value cannot be stored for its size.
+func fits(what string, size int) error {
+	if size > kv.MaxValue {
+		return fmt.Errorf("spool: %s of %d octets is larger than the %d that can be stored: %w", what, size, kv.MaxValue, kv.ErrTooBig)
 	}
-	if len(b) > kv.MaxValue {
-		return nil, fmt.Errorf("spool: %s of %d octets is larger than the %d that can be stored: %w", what, len(b), kv.MaxValue, kv.ErrTooBig)
-	}
-	return b, nil
+	return nil
 }
 
 func (c codec) decodeRecipients(value []byte) ([]mail.Recipient, error) {
 	var rs []mail.Recipient
-	if err := c.dec.Unmarshal(value, &rs); err != nil {
-		return nil, fmt.Errorf("spool: decode recipients: %w", err)
+	if r := reader(value); !readRecipients(&r, &rs) {
+		rs = nil
+		if err := c.dec.Unmarshal(value, &rs); err != nil {
+			return nil, fmt.Errorf("spool: decode recipients: %w", err)
+		}
 	}
 	if len(rs) > chunkSize {
 		return nil, fmt.Errorf("spool: decode recipients: %d in one row", len(rs))
 	}
+	var last mail.Lane
 	for i := range rs {
-		r := &rs[i]
-		micros(&r.Next, &r.Trouble, &r.Done, &r.NotBefore)
+		to := &rs[i]
+		micros(&to.Next, &to.Trouble, &to.Done, &to.NotBefore)
+		apart(&to.Lane, last) // lanes are kept in maps
+		last = to.Lane
 	}
 	return rs, nil
 }
 
+func readRecipients(r *record, rs *[]mail.Recipient) bool {
+	listItems(r, rs, shapeRecipient)
+	return r.ended()
+}
+
 func (c codec) decodeMessage(value []byte) (*mail.Message, error) {
 	m := new(mail.Message)
-	if err := c.dec.Unmarshal(value, m); err != nil {
-		return nil, fmt.Errorf("spool: decode message: %w", err)
+	r := reader(value)
+	if shapeMessage(&r, m); !r.ended() {
+		m = new(mail.Message)
+		if err := c.dec.Unmarshal(value, m); err != nil {
+			return nil, fmt.Errorf("spool: decode message: %w", err)
+		}
 	}
 	micros(&m.Accepted, &m.NotBefore, &m.Expires)
 	return m, nil
 }
 
 func (c codec) decodeEvent(key, value []byte) (mail.Event, error) {
+	return c.event(seqOf(key), value)
+}
+
+func (c codec) event(seq uint64, value []byte) (mail.Event, error) {
 	var e mail.Event
-	if err := c.dec.Unmarshal(value, &e); err != nil {
-		return mail.Event{}, fmt.Errorf("spool: decode event %d: %w", seqOf(key), err)
+	r := reader(value)
+	if shapeEvent(&r, &e); !r.ended() {
+		e = mail.Event{}
+		if err := c.dec.Unmarshal(value, &e); err != nil {
+			return mail.Event{}, fmt.Errorf("spool: decode event %d: %w", seq, err)
+		}
 	}
-	e.Seq = seqOf(key)
+	e.Seq = seq
 	micros(&e.At, &e.Next)
 	if e.Attempt != nil {
 		micros(&e.Attempt.At)
 	}
+	if e.Limit != nil {
+		micros(&e.Limit.Reset)
+	}
 	return e, nil
+}
+
+// peekLength is more than time, type and message of an event take.
+const peekLength = 96
+
+// peekEvent reads what an event begins with: time, type and message.
+func peekEvent(value []byte) (e mail.Event, ok bool) {
+	r := reader(value[:min(len(value), peekLength)])
+	r.begin()
+	shapeStart(&r, &e)
+	return e, !r.odd && e.Type != "" && !e.Message.IsZero()
 }
 
 // micros undoes the noise that a fraction of a second picks up as a float.

@@ -3,6 +3,7 @@ package spool
 import (
 	"bytes"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"behalf/internal/blob"
+	"behalf/internal/kv"
 	"behalf/mail"
 )
 
@@ -51,10 +53,7 @@ func sampleRecipient(i int) mail.Recipient {
 func TestRecordsComeBack(t *testing.T) {
 	c := testCodec(t)
 	m := sampleMessage()
-	b, err := c.encode("message", m)
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := appendMessage(nil, m)
 	back, err := c.decodeMessage(b)
 	if err != nil || !reflect.DeepEqual(back, m) {
 		t.Errorf("message: got %+v, %v\nwant %+v", back, err, m)
@@ -63,17 +62,13 @@ func TestRecordsComeBack(t *testing.T) {
 	rs[1].Tries, rs[1].Notify, rs[1].Trouble = 3, mail.NotifyDelay, noon
 	rs[1].Last = &mail.Failure{Code: 451, Enhanced: mail.Enhanced{4, 7, 1}, Text: "try later", Scope: mail.OfDestination,
 		Reason: mail.ReasonRate, Stage: mail.StageSession, RetryAfter: time.Minute}
-	if b, err = c.encode("recipients", rs); err != nil {
-		t.Fatal(err)
-	}
+	b = appendRecipients(nil, rs)
 	if got, err := c.decodeRecipients(b); err != nil || !reflect.DeepEqual(got, rs) {
 		t.Errorf("recipients: got %+v, %v\nwant %+v", got, err, rs)
 	}
 	e := mail.Event{Seq: 9, At: noon, Type: mail.EventDeferred, Message: m.ID, Recipients: []int{1}, Next: noon.Add(time.Hour),
 		Attempt: &mail.Attempt{At: noon.Add(time.Microsecond), Took: 17 * time.Millisecond, Upstream: "mx", Failure: rs[1].Last}}
-	if b, err = c.encode("event", e); err != nil {
-		t.Fatal(err)
-	}
+	b = appendEvent(nil, &e)
 	if got, err := c.decodeEvent(keyEvent(0, 9), b); err != nil || !reflect.DeepEqual(got, e) {
 		t.Errorf("event: got %+v, %v\nwant %+v", got, err, e)
 	}
@@ -85,12 +80,12 @@ func TestOctetsThatAreNotUTF8(t *testing.T) {
 	c := testCodec(t)
 	m := sampleMessage()
 	m.Subject = "caf\xe9"
-	b, _ := c.encode("message", m)
+	b := appendMessage(nil, m)
 	if back, err := c.decodeMessage(b); err != nil || back.Subject != m.Subject {
 		t.Errorf("subject: got %v, %v", back, err)
 	}
 	rs := []mail.Recipient{{State: mail.Queued, Last: &mail.Failure{Code: 450, Reply: "450 \xff\xfe"}}}
-	b, _ = c.encode("recipients", rs)
+	b = appendRecipients(nil, rs)
 	if got, err := c.decodeRecipients(b); err != nil || got[0].Last.Reply != rs[0].Last.Reply {
 		t.Errorf("reply: got %+v, %v", got, err)
 	}
@@ -100,7 +95,7 @@ func TestOctetsThatAreNotUTF8(t *testing.T) {
 func TestMillisecondsComeBack(t *testing.T) {
 	c := testCodec(t)
 	for ms := int64(1_790_000_000_000); ms < 1_790_000_000_000+3000; ms++ {
-		b, _ := c.encode("recipients", []mail.Recipient{{State: mail.Queued, Next: time.UnixMilli(ms)}})
+		b := appendRecipients(nil, []mail.Recipient{{State: mail.Queued, Next: time.UnixMilli(ms)}})
 		rs, err := c.decodeRecipients(b)
 		if err != nil || rs[0].Next.UnixMilli() != ms {
 			t.Fatalf("%d came back as %v, %v", ms, rs, err)
@@ -111,7 +106,7 @@ func TestMillisecondsComeBack(t *testing.T) {
 func TestEventNumbersKeepBothEnds(t *testing.T) {
 	var list []byte
 	for n := uint64(1); n <= 700; n++ {
-		list = addEvents(list, n*1000)
+		list = addEvent(list, n*1000)
 	}
 	got := eventNumbers(list)
 	if len(got) != keepFirst+keepLast || got[0] != 1000 || got[keepFirst-1] != keepFirst*1000 ||
@@ -128,7 +123,7 @@ func TestHead(t *testing.T) {
 	h := head{
 		Body: blob.Ref{Segment: 2, Offset: 300, Size: 4}, Gone: true, Total: 65, Tally: tally{atHeld: 64, atDiscarded: 1},
 		Base: 5, Expires: 6, Told: 1, Done: 7, Timer: 8, What: TimerRelease, Releases: []release{{Chunk: 1, At: 9}},
-		Events: addEvents(nil, 200, 201),
+		Events: addEvent(addEvent(nil, 200), 201),
 	}
 	b := h.append(nil)
 	want := "010102" + "02ac0204" + "41" + "00004000000000000001" + "0506010708" + "010109" + "03c80101"
@@ -147,20 +142,21 @@ func TestHead(t *testing.T) {
 }
 
 func TestTooLargeIsRefused(t *testing.T) {
-	c := testCodec(t)
-	m := sampleMessage()
+	s := openDisk(t, t.TempDir(), Options{})
+	defer s.close(t)
+	m, rs := benchMessage(s.Spool)
 	m.Front = bytes.Repeat([]byte("x"), 600<<10)
-	if _, err := c.encode("message", m); err == nil || !strings.Contains(err.Error(), "larger than") {
+	if _, err := s.Put(t.Context(), s.Draft(), m, rs, nil, nil); !errors.Is(err, kv.ErrTooBig) || !strings.Contains(err.Error(), "larger than") {
 		t.Errorf("got %v", err)
 	}
 }
 
 func FuzzDecode(f *testing.F) {
 	c := testCodec(f)
-	m, _ := c.encode("message", sampleMessage())
-	rs, _ := c.encode("recipients", []mail.Recipient{sampleRecipient(1)})
-	h := (&head{Total: 65, Base: 5, Releases: []release{{Chunk: 1, At: 2}}, Events: addEvents(nil, 7)}).append(nil)
-	e, _ := c.encode("event", &mail.Event{At: noon, Type: mail.EventAccepted})
+	m := appendMessage(nil, sampleMessage())
+	rs := appendRecipients(nil, []mail.Recipient{sampleRecipient(1)})
+	h := (&head{Total: 65, Base: 5, Releases: []release{{Chunk: 1, At: 2}}, Events: addEvent(nil, 7)}).append(nil)
+	e := appendEvent(nil, &mail.Event{At: noon, Type: mail.EventAccepted})
 	for _, b := range [][]byte{m, rs, append(h, rs...), e, nil, {0x9b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}} {
 		f.Add(b)
 	}
@@ -186,12 +182,13 @@ func FuzzDecode(f *testing.F) {
 
 func BenchmarkCodec(b *testing.B) {
 	c := testCodec(b)
+	sample, accepted, delivered := sampleMessage(), sampleAccepted(), sampleDelivered()
 	one := []mail.Recipient{sampleRecipient(1)}
 	many := make([]mail.Recipient, chunkSize)
 	for i := range many {
 		many[i] = sampleRecipient(i)
 	}
-	h := &head{Total: 1, Base: millis(noon), Expires: millis(noon) + 1e8, Timer: millis(noon), What: TimerDelay, Events: addEvents(nil, 1<<30, 1<<30+1)}
+	h := &head{Total: 1, Base: millis(noon), Expires: millis(noon) + 1e8, Timer: millis(noon), What: TimerDelay, Events: addEvent(addEvent(nil, 1<<30), 1<<30+1)}
 	b.Run("encode head", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
@@ -205,23 +202,33 @@ func BenchmarkCodec(b *testing.B) {
 			decodeHead(enc)
 		}
 	})
-	for name, v := range map[string]any{"message": sampleMessage(), "recipient": one, "64 recipients": many} {
-		enc, _ := c.encode(name, v)
-		b.Run("encode "+name, func(b *testing.B) {
+	for _, rec := range []struct {
+		name   string
+		encode func(b []byte) []byte
+		decode func(b []byte) error
+	}{
+		{"message", func(b []byte) []byte { return appendMessage(b, sample) }, func(b []byte) error { _, err := c.decodeMessage(b); return err }},
+		{"recipient", func(b []byte) []byte { return appendRecipients(b, one) }, func(b []byte) error { _, err := c.decodeRecipients(b); return err }},
+		{"64 recipients", func(b []byte) []byte { return appendRecipients(b, many) }, func(b []byte) error { _, err := c.decodeRecipients(b); return err }},
+		{"accepted", func(b []byte) []byte { return appendEvent(b, accepted) }, func(b []byte) error { _, err := c.event(1, b); return err }},
+		{"delivered", func(b []byte) []byte { return appendEvent(b, delivered) }, func(b []byte) error { _, err := c.event(1, b); return err }},
+	} {
+		enc := rec.encode(nil)
+		b.Run("encode "+rec.name, func(b *testing.B) {
 			b.ReportAllocs()
+			defer reportCPU(b)()
+			buf := make([]byte, 0, len(enc))
 			for b.Loop() {
-				c.encode(name, v)
+				buf = rec.encode(buf[:0])
 			}
 			b.ReportMetric(float64(len(enc)), "octets")
 		})
-		b.Run("decode "+name, func(b *testing.B) {
+		b.Run("decode "+rec.name, func(b *testing.B) {
 			b.ReportAllocs()
+			defer reportCPU(b)()
 			for b.Loop() {
-				switch name {
-				case "message":
-					c.decodeMessage(enc)
-				default:
-					c.decodeRecipients(enc)
+				if err := rec.decode(enc); err != nil {
+					b.Fatal(err)
 				}
 			}
 		})

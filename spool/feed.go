@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"behalf/internal/kv"
@@ -27,6 +28,7 @@ type feed struct {
 	reserved uint64 // numbers below it are reserved on stable storage
 	synced   uint64 // the highest number on stable storage
 	changed  chan struct{}
+	recents  recents
 }
 
 // take gives the next number; reserve is not zero when the transaction must
@@ -42,10 +44,41 @@ func (f *feed) take() (seq, reserve uint64) {
 	return seq, reserve
 }
 
-func (f *feed) lastTaken() uint64 {
+// took keeps the events that a function wrote, which has come to its end, and
+// gives the highest number so far.
+func (f *feed) took(wrote []recent) uint64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	for _, r := range wrote {
+		f.recents.keep(r)
+	}
 	return f.next - 1
+}
+
+// forget drops events from memory: they are read from the store again, if they
+// are there.
+func (f *feed) forget(seqs ...uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, seq := range seqs {
+		f.recents.drop(seq)
+	}
+}
+
+// recent appends to out the events from number from on that are on stable
+// storage and in memory, up to the first that is not, at most limit. synced is
+// the highest number on stable storage.
+func (f *feed) recent(from uint64, limit int, out []recent) (_ []recent, synced uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for ; from <= f.synced && len(out) < limit; from++ {
+		v := f.recents.get(from)
+		if v == nil {
+			break
+		}
+		out = append(out, recent{from, v})
+	}
+	return out, f.synced
 }
 
 func (f *feed) lastSynced() uint64 {
@@ -108,36 +141,74 @@ func (s *Spool) Changed() <-chan struct{} { return s.feed.wait() }
 // Events gives up to limit events with numbers from from on, in order, and the
 // number to go on from. Only events on stable storage are given.
 func (s *Spool) Events(ctx context.Context, from uint64, limit int) ([]mail.Event, uint64, error) {
-	synced := s.feed.lastSynced()
-	if from > synced || limit <= 0 {
+	return s.EventsOf(ctx, nil, from, limit)
+}
+
+// EventsOf is Events for those of some types, nil meaning all; up to limit are
+// looked at. The events of the last moments are read from memory.
+func (s *Spool) EventsOf(ctx context.Context, types []mail.EventType, from uint64, limit int) ([]mail.Event, uint64, error) {
+	if limit <= 0 {
 		return nil, from, nil
 	}
-	var out []mail.Event
-	var bad error
-	err := s.st.View(ctx, func(r kv.Reader) error {
-		rng := kv.Range{Prefix: s.p.table(tableFeed, 0), From: keyEvent(s.p, from)}
-		return r.Scan(rng, func(k, v []byte) bool {
-			if seqOf(k) > synced {
-				return false
-			}
-			var e mail.Event
-			if e, bad = s.codec.decodeEvent(k, v); bad != nil {
-				return false
-			}
-			out = append(out, e)
-			return len(out) < limit
-		})
-	})
-	if err == nil {
-		err = bad
+	p := eventPage{s: s, types: types, next: from}
+	var room [64]recent
+	found, synced := s.feed.recent(from, limit, room[:0])
+	var err error
+	for _, e := range found {
+		if err = p.take(e.seq, e.value); err != nil {
+			break
+		}
+	}
+	if err == nil && len(found) < limit && p.next <= synced {
+		err = p.read(ctx, synced, limit-len(found))
 	}
 	if err != nil {
 		return nil, from, fmt.Errorf("spool: read events from %d: %w", from, err)
 	}
-	if len(out) > 0 {
-		from = out[len(out)-1].Seq + 1
+	return p.events, p.next, nil
+}
+
+// eventPage gathers the events of some types.
+type eventPage struct {
+	s      *Spool
+	types  []mail.EventType
+	events []mail.Event
+	next   uint64
+}
+
+// read goes on in the store, up to the number synced.
+func (p *eventPage) read(ctx context.Context, synced uint64, limit int) error {
+	var bad error
+	err := p.s.st.View(ctx, func(r kv.Reader) error {
+		rng := kv.Range{Prefix: p.s.p.table(tableFeed, 0), From: keyEvent(p.s.p, p.next)}
+		return r.Scan(rng, func(k, v []byte) bool {
+			if seqOf(k) > synced {
+				return false
+			}
+			bad = p.take(seqOf(k), v)
+			limit--
+			return bad == nil && limit > 0
+		})
+	})
+	return errors.Join(err, bad)
+}
+
+func (p *eventPage) take(seq uint64, value []byte) error {
+	if len(p.types) > 0 {
+		if e, ok := peekEvent(value); ok && !slices.Contains(p.types, e.Type) {
+			p.next = seq + 1
+			return nil
+		}
 	}
-	return out, from, nil
+	e, err := p.s.codec.event(seq, value)
+	if err != nil {
+		return err
+	}
+	if len(p.types) == 0 || slices.Contains(p.types, e.Type) {
+		p.events = append(p.events, e)
+	}
+	p.next = seq + 1
+	return nil
 }
 
 // Append adds events to the feed and to the timelines of their messages, in
@@ -158,7 +229,7 @@ func (s *Spool) Append(w kv.Writer, events ...mail.Event) error {
 }
 
 func (t *tx) appendEvent(e *mail.Event) error {
-	b, err := t.s.encodeEvent(e)
+	b, err := encodeEvent(e)
 	if err != nil {
 		return err
 	}
@@ -173,7 +244,7 @@ func (t *tx) appendEvent(e *mail.Event) error {
 	if err != nil {
 		return err
 	}
-	h.Events = addEvents(h.Events, seq)
+	h.Events = addEvent(h.Events, seq)
 	return t.putHead(e.Message, &h, rest)
 }
 

@@ -71,7 +71,7 @@ func (h *head) append(b []byte) []byte {
 var errHead = errors.New("spool: a damaged head")
 
 // decodeHead reads a head and gives what stands behind it: the first
-// recipients, encoded. The head keeps no part of b.
+// recipients, encoded. Both are parts of b, and so are the head's events.
 func decodeHead(b []byte) (h head, rest []byte, err error) {
 	if len(b) < 3 || b[0] != headVersion || b[1] > 1 {
 		return head{}, nil, errHead
@@ -107,7 +107,7 @@ func decodeHead(b []byte) (h head, rest []byte, err error) {
 	if err != nil || n < 0 || n > int64(len(b)) {
 		return head{}, nil, errHead
 	}
-	h.Events = append(h.Events, b[:n]...)
+	h.Events = b[:n:n]
 	return h, b[n:], nil
 }
 
@@ -117,14 +117,30 @@ const (
 	keepLast  = 450
 )
 
-// addEvents appends numbers to an encoded list of them and drops from the
+// addEvent appends a number to an encoded list of them and drops from the
 // middle what is too much.
-func addEvents(list []byte, seqs ...uint64) []byte {
-	all := append(eventNumbers(list), seqs...)
-	if over := len(all) - keepFirst - keepLast; over > 0 {
-		all = append(all[:keepFirst], all[keepFirst+over:]...)
+func addEvent(list []byte, seq uint64) []byte {
+	var last uint64
+	at, n := 0, 0
+	for ; at < len(list); n++ {
+		d, size := binary.Uvarint(list[at:])
+		if size <= 0 {
+			break
+		}
+		at, last = at+size, last+d
 	}
-	out := make([]byte, 0, len(list)+3*len(seqs)+8)
+	list = binary.AppendUvarint(list[:at], seq-last)
+	if n < keepFirst+keepLast {
+		return list
+	}
+	return cutEvents(list)
+}
+
+func cutEvents(list []byte) []byte {
+	all := eventNumbers(list)
+	over := len(all) - keepFirst - keepLast
+	all = append(all[:keepFirst], all[keepFirst+over:]...)
+	out := make([]byte, 0, len(list)+8)
 	var last uint64
 	for _, n := range all {
 		out = binary.AppendUvarint(out, n-last)

@@ -50,18 +50,29 @@ const maxLane = 600
 // part makes the keys of one partition.
 type part uint16
 
+// table begins a key, with room for so many octets more.
 func (p part) table(letter byte, room int) []byte {
-	b := make([]byte, 3, 3+room)
-	b[0], b[1], b[2] = byte(p>>8), byte(p), letter
-	return b
+	return p.append(make([]byte, 0, 3+room), letter)
 }
 
-func keyMessage(id mail.ID) []byte {
-	return append(part(id.Partition()).table(tableMessage, 14), id[2:]...)
+// append begins a key behind b. The functions that append are for those who
+// make many keys: they use one buffer.
+func (p part) append(b []byte, letter byte) []byte {
+	return append(b, byte(p>>8), byte(p), letter)
+}
+
+func keyMessage(id mail.ID) []byte { return appendKeyMessage(make([]byte, 0, 17), id) }
+
+func appendKeyMessage(b []byte, id mail.ID) []byte {
+	return append(part(id.Partition()).append(b, tableMessage), id[2:]...)
 }
 
 func keyRecipients(id mail.ID, chunk int) []byte {
-	b := append(part(id.Partition()).table(tableRecipients, 16), id[2:]...)
+	return appendKeyRecipients(make([]byte, 0, 19), id, chunk)
+}
+
+func appendKeyRecipients(b []byte, id mail.ID, chunk int) []byte {
+	b = append(part(id.Partition()).append(b, tableRecipients), id[2:]...)
 	return binary.BigEndian.AppendUint16(b, uint16(chunk))
 }
 
@@ -77,13 +88,21 @@ func idOf(key []byte) (mail.ID, bool) {
 }
 
 func keyQueue(p part, q Queue) []byte {
-	b := append(p.table(tableDue, len(q.Lane)+23), q.Lane...)
+	return appendKeyQueue(make([]byte, 0, 26+len(q.Lane)), p, q)
+}
+
+func appendKeyQueue(b []byte, p part, q Queue) []byte {
+	b = append(p.append(b, tableDue), q.Lane...)
 	b = append(b, 0)
 	return binary.BigEndian.AppendUint32(b, uint32(q.Tenant))
 }
 
 func keyDue(id mail.ID, lane mail.Lane, next int64, chunk int) []byte {
-	b := keyQueue(part(id.Partition()), Queue{lane, id.Tenant()})
+	return appendKeyDue(make([]byte, 0, 26+len(lane)), id, lane, next, chunk)
+}
+
+func appendKeyDue(b []byte, id mail.ID, lane mail.Lane, next int64, chunk int) []byte {
+	b = appendKeyQueue(b, part(id.Partition()), Queue{lane, id.Tenant()})
 	b = appendMillis(b, next)
 	b = append(b, id[6:]...)
 	return binary.BigEndian.AppendUint16(b, uint16(chunk))
@@ -116,7 +135,11 @@ func (d Due) key() []byte { return keyDue(d.ID, d.Queue.Lane, d.At.UnixMilli(), 
 func keyTimers(p part, class byte) []byte { return append(p.table(tableTimer, 1), class) }
 
 func keyTimer(id mail.ID, class byte, when int64) []byte {
-	b := append(part(id.Partition()).table(tableTimer, 21), class)
+	return appendKeyTimer(make([]byte, 0, 24), id, class, when)
+}
+
+func appendKeyTimer(b []byte, id mail.ID, class byte, when int64) []byte {
+	b = append(part(id.Partition()).append(b, tableTimer), class)
 	return append(appendMillis(b, when), id[2:]...)
 }
 
@@ -132,7 +155,11 @@ func parseTimer(key, value []byte) (Timer, error) {
 }
 
 func keyEvent(p part, seq uint64) []byte {
-	return binary.BigEndian.AppendUint64(p.table(tableFeed, 8), seq)
+	return appendKeyEvent(make([]byte, 0, 11), p, seq)
+}
+
+func appendKeyEvent(b []byte, p part, seq uint64) []byte {
+	return binary.BigEndian.AppendUint64(p.append(b, tableFeed), seq)
 }
 
 // seqOf reads the event number in a key of the feed.
@@ -147,7 +174,11 @@ func keyNext(p part) []byte   { return p.table(tableNext, 0) }
 func keyCounts(p part) []byte { return p.table(tableCounts, 0) }
 
 func keyAge(p part, bucket int64) []byte {
-	return binary.BigEndian.AppendUint64(p.table(tableAges, 8), uint64(bucket))
+	return appendKeyAge(make([]byte, 0, 11), p, bucket)
+}
+
+func appendKeyAge(b []byte, p part, bucket int64) []byte {
+	return binary.BigEndian.AppendUint64(p.append(b, tableAges), uint64(bucket))
 }
 
 func keyCursor(p part, follower string) []byte {

@@ -148,9 +148,11 @@ func (l *lister) feed(r kv.Reader, from []byte) error {
 	rng := kv.Range{Prefix: l.s.p.table(tableFeed, 0), From: from, Reverse: true}
 	var bad error
 	err := l.page(r, rng, func(k, v []byte) (mail.ID, bool, bool) {
-		var e mail.Event
-		if e, bad = l.s.codec.decodeEvent(k, v); bad != nil {
-			return mail.ID{}, false, false
+		e, ok := peekEvent(v)
+		if !ok {
+			if e, bad = l.s.codec.decodeEvent(k, v); bad != nil {
+				return mail.ID{}, false, false
+			}
 		}
 		// Times in the feed are in order but for a clock that was set back.
 		more := l.f.Since.IsZero() || e.At.After(l.f.Since.Add(-time.Hour))

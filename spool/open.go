@@ -30,9 +30,11 @@ type Spool struct {
 	feedMark atomic.Int64          // the sweep of the feed has come to this number
 	saved    [classes]int64        // marks on stable storage; Run's own
 
-	coming    sync.Map      // ids of messages between their body and their commit
+	coming    coming
 	followers sync.Map      // name to the next event number
 	kick      chan struct{} // events were appended outside of our transactions
+
+	txs, prepares sync.Pool // *tx, *prepared
 }
 
 // Open reads where the spool stands. It starts nothing: see [Spool.Run].
@@ -48,6 +50,7 @@ func Open(ctx context.Context, st kv.Store, bodies blob.Store, o Options) (*Spoo
 	s := &Spool{
 		st: st, bodies: bodies, o: o, p: part(o.Partition), codec: c,
 		buffers: newBuffers(o.MemoryDraft, o.MemoryAll),
+		coming:  coming{ids: make(map[mail.ID]struct{})},
 		stats:   statistics{ages: make(map[int64]int64)},
 		kick:    make(chan struct{}, 1),
 	}

@@ -158,6 +158,7 @@ func (t *tx) purge(id mail.ID) (body, error) {
 			return body{}, err
 		}
 	}
+	t.s.feed.forget(events...)
 	t.delta.Messages--
 	t.count(&h, &h.Tally, &tally{})
 	if h.Gone {
@@ -180,8 +181,11 @@ func (s *Spool) sweepFeed(ctx context.Context, before int64) (done bool, err err
 		n := 0
 		limit := s.handled()
 		err := r.Scan(kv.Range{Prefix: s.p.table(tableFeed, 0), From: keyEvent(s.p, from)}, func(k, v []byte) bool {
-			var e mail.Event
-			if e, bad = s.codec.decodeEvent(k, v); bad != nil || millis(e.At) >= before || e.Seq >= limit {
+			e, ok := peekEvent(v)
+			if !ok {
+				e, bad = s.codec.decodeEvent(k, v)
+			}
+			if e.Seq = seqOf(k); bad != nil || millis(e.At) >= before || e.Seq >= limit {
 				return false
 			}
 			if n++; n > sweepRows {
@@ -209,6 +213,7 @@ func (s *Spool) sweepFeed(ctx context.Context, before int64) (done bool, err err
 			if err := t.w.Delete(key); err != nil {
 				return err
 			}
+			s.feed.forget(seqOf(key))
 		}
 		return putMark(s.p, t.w, "f", int64(next))
 	}, func(err error) { ended <- err })

@@ -29,8 +29,9 @@ func (s *Spool) Put(ctx context.Context, d *Draft, m *mail.Message, rs []mail.Re
 	if err != nil {
 		return nil, err
 	}
-	s.coming.Store(m.ID, nil)
-	defer s.coming.Delete(m.ID)
+	defer s.release(p)
+	s.coming.add(m.ID)
+	defer s.coming.remove(m.ID)
 	ref, err := s.bodies.Put(ctx, blob.Owner(m.ID), d)
 	if err != nil {
 		return nil, fmt.Errorf("spool: store body: %w", err)
@@ -75,12 +76,21 @@ func (st *Stored) Release() {
 // prepared is a message ready to be written, but for what only the
 // transaction knows.
 type prepared struct {
-	id      mail.ID
-	head    head
-	message []byte
-	chunks  [][]byte
-	events  [][]byte
-	due     [][]byte
+	id     mail.ID
+	head   head
+	chunks rows
+	facts  rows // the message; rows that are used again as soon as they are stored
+	due    rows // keys
+	events rows
+}
+
+// release keeps the room of p for the next message: the store has copies.
+func (s *Spool) release(p *prepared) {
+	p.chunks.reset()
+	p.facts.reset()
+	p.due.reset()
+	p.head, p.events = head{}, rows{}
+	s.prepares.Put(p)
 }
 
 func (s *Spool) prepare(m *mail.Message, rs []mail.Recipient, acc *mail.Acceptance, more []mail.Event) (*prepared, error) {
@@ -96,7 +106,11 @@ func (s *Spool) prepare(m *mail.Message, rs []mail.Recipient, acc *mail.Acceptan
 	if m.NotBefore.After(base) {
 		base = m.NotBefore
 	}
-	p := &prepared{id: m.ID, head: head{Total: len(rs), Base: millis(base), Expires: millis(m.Expires)}}
+	p, _ := s.prepares.Get().(*prepared)
+	if p == nil {
+		p = new(prepared)
+	}
+	p.id, p.head = m.ID, head{Total: len(rs), Base: millis(base), Expires: millis(m.Expires)}
 	var err error
 	for k := 0; k*chunkSize < len(rs); k++ {
 		if err = s.prepareChunk(p, m, base, rs[k*chunkSize:min(len(rs), (k+1)*chunkSize)], k); err != nil {
@@ -106,17 +120,20 @@ func (s *Spool) prepare(m *mail.Message, rs []mail.Recipient, acc *mail.Acceptan
 	if p.head.Tally.unfinished() == 0 {
 		p.head.Done = millis(m.Accepted)
 	}
-	if p.message, err = s.codec.encode("message", m); err != nil {
+	p.facts.add(appendMessage(p.facts.b, m))
+	if err = fits("message", len(p.facts.b)); err != nil {
 		return nil, err
 	}
-	events := append([]mail.Event{{At: m.Accepted, Type: mail.EventAccepted, Message: m.ID, Accepted: acc}}, notQueued(m, rs)...)
-	events = append(events, more...)
-	for i := range events {
-		b, err := s.encodeEvent(&events[i])
-		if err != nil {
-			return nil, err
+	accepted := mail.Event{At: m.Accepted, Type: mail.EventAccepted, Message: m.ID, Accepted: acc}
+	if err := p.events.event(&accepted); err != nil {
+		return nil, err
+	}
+	for _, events := range [...][]mail.Event{notQueued(m, rs), more} {
+		for i := range events {
+			if err := p.events.event(&events[i]); err != nil {
+				return nil, err
+			}
 		}
-		p.events = append(p.events, b)
 	}
 	return p, nil
 }
@@ -127,6 +144,9 @@ func notQueued(m *mail.Message, rs []mail.Recipient) []mail.Event {
 	var events []mail.Event
 	for i := range rs {
 		r := &rs[i]
+		if r.State == mail.Queued {
+			continue
+		}
 		e := mail.Event{At: m.Accepted, Message: m.ID, Reason: r.Reason, Recipients: []int{i}}
 		switch r.State {
 		case mail.Held:
@@ -182,19 +202,19 @@ func (s *Spool) prepareChunk(p *prepared, m *mail.Message, base time.Time, rs []
 		}
 		p.head.Tally.add(r, 1)
 	}
-	for _, d := range dueOf(rs, nil) {
-		p.due = append(p.due, keyDue(m.ID, d.lane, d.next, k))
+	var room [8]due
+	for _, d := range dueOf(rs, room[:0]) {
+		p.due.add(appendKeyDue(p.due.b, m.ID, d.lane, d.next, k))
 	}
 	p.head.setRelease(k, rs)
-	b, err := s.codec.encode("recipients", rs)
-	p.chunks = append(p.chunks, b)
-	return err
+	p.chunks.add(appendRecipients(p.chunks.b, rs))
+	return fits("recipients", len(p.chunks.at(k)))
 }
 
 // normal brings a recipient into the form that is stored, or says why it
 // cannot be.
 func normal(r *mail.Recipient) error {
-	if place(r.Shown()) < 0 {
+	if placeOf(r) < 0 {
 		return fmt.Errorf("no such state %q", r.State)
 	}
 	if r.State == mail.Queued && (r.Lane == "" || len(r.Lane) > maxLane || strings.IndexByte(string(r.Lane), 0) >= 0) {
@@ -211,37 +231,41 @@ func normal(r *mail.Recipient) error {
 
 // put writes a prepared message.
 func (t *tx) put(p *prepared) error {
-	key := keyMessage(p.id)
-	switch _, err := t.w.Get(key); {
+	t.key = appendKeyMessage(t.key[:0], p.id)
+	switch _, err := t.w.Get(t.key); {
 	case err == nil:
 		return errors.New("a message with this id exists")
 	case !errors.Is(err, kv.ErrNotFound):
 		return err
 	}
 	h := p.head
-	for _, b := range p.events {
-		seq, err := t.event(b)
+	h.Events = t.list[:0]
+	for i := range p.events.len() {
+		seq, err := t.event(p.events.at(i))
 		if err != nil {
 			return err
 		}
-		h.Events = addEvents(h.Events, seq)
+		h.Events = addEvent(h.Events, seq)
 	}
+	t.list = h.Events
 	if err := t.setTimer(p.id, &h); err != nil {
 		return err
 	}
-	if err := t.putHead(p.id, &h, p.chunks[0]); err != nil {
+	if err := t.putHead(p.id, &h, p.chunks.at(0)); err != nil {
 		return err
 	}
-	if err := t.w.Put(key, p.message); err != nil {
+	t.key = appendKeyMessage(t.key[:0], p.id)
+	if err := t.w.Put(t.key, p.facts.at(0)); err != nil {
 		return err
 	}
-	for k, b := range p.chunks[1:] {
-		if err := t.w.Put(keyRecipients(p.id, k+1), b); err != nil {
+	for k := 1; k < p.chunks.len(); k++ {
+		t.key = appendKeyRecipients(t.key[:0], p.id, k)
+		if err := t.w.Put(t.key, p.chunks.at(k)); err != nil {
 			return err
 		}
 	}
-	for _, d := range p.due {
-		if err := t.w.Put(d, nil); err != nil {
+	for i := range p.due.len() {
+		if err := t.w.Put(p.due.at(i), nil); err != nil {
 			return err
 		}
 	}

@@ -126,7 +126,7 @@ func (s *Spool) saveMarks(ctx context.Context) error {
 func (s *Spool) Reclaim(ctx context.Context) error {
 	alive := func(o blob.Owner, ref blob.Ref) (bool, error) {
 		// A body comes before its message: what is on its way lives.
-		if _, coming := s.coming.Load(mail.ID(o)); coming {
+		if s.coming.has(mail.ID(o)) {
 			return true, nil
 		}
 		live := false
@@ -142,7 +142,7 @@ func (s *Spool) Reclaim(ctx context.Context) error {
 	}
 	move := func(o blob.Owner, from, to blob.Ref) (moved bool, err error) {
 		id := mail.ID(o)
-		if _, coming := s.coming.Load(id); coming {
+		if s.coming.has(id) {
 			return false, fmt.Errorf("message %s is just coming in", id)
 		}
 		err = s.update(ctx, func(t *tx) error {

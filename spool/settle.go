@@ -36,7 +36,7 @@ func (s *Spool) Settle(o Outcome, done func(error)) {
 		ended(err)
 		return
 	}
-	s.later(func(t *tx) error { return t.settle(p) }, ended)
+	s.later(p.run, ended)
 }
 
 // The bounds of a transaction of SettleNow. They keep it short; what keeps it
@@ -72,8 +72,10 @@ type settling struct {
 	id      mail.ID
 	changes []Change // by index
 	events  []mail.Event
-	encoded [][]byte // the events
+	encoded rows // the events
 }
+
+func (p *settling) run(t *tx) error { return t.settle(p) }
 
 func (s *Spool) prepareOutcome(o *Outcome) (*settling, error) {
 	if o.ID.Partition() != uint16(s.p) {
@@ -96,11 +98,9 @@ func (s *Spool) prepareOutcome(o *Outcome) (*settling, error) {
 	slices.SortStableFunc(p.changes, func(a, b Change) int { return cmp.Compare(a.Index, b.Index) })
 	for i := range p.events {
 		p.events[i].Message = o.ID
-		b, err := s.encodeEvent(&p.events[i])
-		if err != nil {
+		if err := p.encoded.event(&p.events[i]); err != nil {
 			return nil, fmt.Errorf("spool: settle %s: %w", o.ID, err)
 		}
-		p.encoded = append(p.encoded, b)
 	}
 	return p, nil
 }
@@ -158,7 +158,8 @@ func (t *tx) settleChunk(id mail.ID, h *head, k int, changes []Change, first []b
 	old := first
 	if k > 0 {
 		var err error
-		if old, err = t.w.Get(keyRecipients(id, k)); err != nil {
+		t.key = appendKeyRecipients(t.key[:0], id, k)
+		if old, err = t.w.Get(t.key); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -166,7 +167,7 @@ func (t *tx) settleChunk(id mail.ID, h *head, k int, changes []Change, first []b
 	if err != nil {
 		return nil, nil, err
 	}
-	var room [8]due
+	var room, space [8]due
 	before := dueOf(rs, room[:0])
 	applied := 0
 	for _, c := range changes {
@@ -184,17 +185,19 @@ func (t *tx) settleChunk(id mail.ID, h *head, k int, changes []Change, first []b
 		return first, ignored, nil
 	}
 	h.setRelease(k, rs)
-	if err := t.moveDue(id, k, before, dueOf(rs, nil)); err != nil {
+	if err := t.moveDue(id, k, before, dueOf(rs, space[:0])); err != nil {
 		return nil, nil, err
 	}
-	b, err := t.s.codec.encode("recipients", rs)
-	if err != nil {
-		return nil, nil, err
+	buf := &t.first
+	if k > 0 {
+		buf = &t.value
 	}
-	if k == 0 {
-		return b, ignored, nil
+	*buf = appendRecipients((*buf)[:0], rs)
+	if err := fits("recipients", len(*buf)); err != nil || k == 0 {
+		return *buf, ignored, err
 	}
-	return first, ignored, t.w.Put(keyRecipients(id, k), b)
+	t.key = appendKeyRecipients(t.key[:0], id, k)
+	return first, ignored, t.w.Put(t.key, *buf)
 }
 
 // change makes r what it shall be, if it may; who it is stays as accepted.
@@ -216,14 +219,16 @@ func (h *head) change(r *mail.Recipient, to mail.Recipient) bool {
 func (t *tx) moveDue(id mail.ID, k int, before, now []due) error {
 	for _, d := range before {
 		if !slices.Contains(now, d) {
-			if err := t.w.Delete(keyDue(id, d.lane, d.next, k)); err != nil {
+			t.key = appendKeyDue(t.key[:0], id, d.lane, d.next, k)
+			if err := t.w.Delete(t.key); err != nil {
 				return err
 			}
 		}
 	}
 	for _, d := range now {
 		if !slices.Contains(before, d) {
-			if err := t.w.Put(keyDue(id, d.lane, d.next, k), nil); err != nil {
+			t.key = appendKeyDue(t.key[:0], id, d.lane, d.next, k)
+			if err := t.w.Put(t.key, nil); err != nil {
 				return err
 			}
 		}
@@ -234,12 +239,13 @@ func (t *tx) moveDue(id mail.ID, k int, before, now []due) error {
 // settleEvents writes the events that tell of something that happened.
 func (t *tx) settleEvents(p *settling, h *head, ignored []int) (wrote bool, err error) {
 	for i := range p.events {
-		e, b := p.events[i], p.encoded[i]
+		e, b := &p.events[i], p.encoded.at(i)
 		if len(ignored) > 0 {
-			if !stillTrue(&e, p.changes, ignored) {
+			part := *e
+			if e = &part; !stillTrue(e, p.changes, ignored) {
 				continue
 			}
-			if b, err = t.s.encodeEvent(&e); err != nil {
+			if b, err = encodeEvent(e); err != nil {
 				return wrote, err
 			}
 		}
@@ -248,9 +254,9 @@ func (t *tx) settleEvents(p *settling, h *head, ignored []int) (wrote bool, err 
 			return wrote, err
 		}
 		wrote = true
-		h.Events = addEvents(h.Events, seq)
+		h.Events = addEvent(h.Events, seq)
 		if e.Type == mail.EventDelayed {
-			h.told(&e, t.s.o.Delays)
+			h.told(e, t.s.o.Delays)
 		}
 	}
 	return wrote, nil

@@ -45,15 +45,40 @@ func stateNames() [atStates]mail.State {
 
 // place is where a shown state is counted, -1 for one that does not exist.
 func place(s mail.State) int {
-	for i, n := range stateNames() {
-		if n == s {
-			return i
-		}
+	switch s {
+	case mail.Queued:
+		return atQueued
+	case mail.Deferred:
+		return atDeferred
+	case mail.Held:
+		return atHeld
+	case mail.Delivered:
+		return atDelivered
+	case mail.Failed:
+		return atFailed
+	case mail.Bounced:
+		return atBounced
+	case mail.Expired:
+		return atExpired
+	case mail.Cancelled:
+		return atCancelled
+	case mail.Suppressed:
+		return atSuppressed
+	case mail.Discarded:
+		return atDiscarded
 	}
 	return -1
 }
 
-func (t *tally) add(r *mail.Recipient, n int64) { t[place(r.Shown())] += n }
+// placeOf is where r is counted.
+func placeOf(r *mail.Recipient) int {
+	if r.State == mail.Queued && r.Tries > 0 {
+		return atDeferred
+	}
+	return place(r.State)
+}
+
+func (t *tally) add(r *mail.Recipient, n int64) { t[placeOf(r)] += n }
 
 func (t *tally) queued() int64     { return t[atQueued] + t[atDeferred] }
 func (t *tally) unfinished() int64 { return t.queued() + t[atHeld] }
@@ -74,8 +99,7 @@ func (c *counts) add(d *counts) {
 	c.Unfinished += d.Unfinished
 }
 
-func (c *counts) encode() []byte {
-	b := make([]byte, 0, 8*(atStates+2))
+func (c *counts) append(b []byte) []byte {
 	for _, n := range c.Tally {
 		b = binary.BigEndian.AppendUint64(b, uint64(n))
 	}

@@ -20,37 +20,77 @@ type tx struct {
 	reserved uint64
 	delta    counts
 	ages     []age
+	wrote    []recent // events
+
+	// What is used again and again, for one key or value at a time: stores
+	// keep no slice of ours.
+	key, value, first, list []byte
+}
+
+// keepBuffer is the largest buffer that is used again.
+const keepBuffer = 32 << 10
+
+// tx gives a transaction; it goes back by release.
+func (s *Spool) tx() *tx {
+	t, _ := s.txs.Get().(*tx)
+	if t == nil {
+		t = &tx{s: s}
+	}
+	return t
+}
+
+func (t *tx) release() {
+	if cap(t.value)+cap(t.first) > keepBuffer || cap(t.wrote)+cap(t.ages) > 64 {
+		return
+	}
+	t.reset()
+	t.s.txs.Put(t)
+}
+
+// reset forgets what a run did.
+func (t *tx) reset() {
+	clear(t.wrote)
+	*t = tx{s: t.s, ages: t.ages[:0], wrote: t.wrote[:0], key: t.key, value: t.value, first: t.first, list: t.list}
 }
 
 // update runs fn in a synced transaction; what it did to memory becomes
 // effective once it is on stable storage.
 func (s *Spool) update(ctx context.Context, fn func(*tx) error) error {
-	var t tx
-	err := s.st.Update(ctx, func(w kv.Writer) error { return t.run(s, w, fn) })
+	t := s.tx()
+	err := s.st.Update(ctx, func(w kv.Writer) error { return t.run(w, fn) })
 	if err == nil {
-		s.committed(&t)
+		s.committed(t)
 	}
+	t.release()
 	return err
 }
 
 // later is update without waiting: done is called by the committer.
 func (s *Spool) later(fn func(*tx) error, done func(error)) {
-	t := new(tx)
-	s.st.Go(func(w kv.Writer) error { return t.run(s, w, fn) }, func(err error) {
+	t := s.tx()
+	s.st.Go(func(w kv.Writer) error { return t.run(w, fn) }, func(err error) {
 		if err == nil {
 			s.committed(t)
 		}
+		t.release()
 		done(err)
 	})
 }
 
-func (t *tx) run(s *Spool, w kv.Writer, fn func(*tx) error) error {
-	*t = tx{s: s, w: w, ages: t.ages[:0]}
+func (t *tx) run(w kv.Writer, fn func(*tx) error) error {
+	for _, r := range t.wrote { // in a run before this one
+		t.s.feed.forget(r.seq)
+	}
+	t.reset()
+	t.w = w
 	if err := fn(t); err != nil {
 		return err
 	}
-	t.last = s.feed.lastTaken()
-	return t.writeCounts()
+	if err := t.writeCounts(); err != nil {
+		return err
+	}
+	t.last = t.s.feed.took(t.wrote)
+	return nil
 }
 
 func (s *Spool) committed(t *tx) {
@@ -62,7 +102,8 @@ func (s *Spool) committed(t *tx) {
 func (t *tx) writeCounts() error {
 	if t.delta != (counts{}) {
 		var c counts
-		b, err := t.w.Get(keyCounts(t.s.p))
+		t.key = t.s.p.append(t.key[:0], tableCounts)
+		b, err := t.w.Get(t.key)
 		if err == nil {
 			c, err = decodeCounts(b)
 		}
@@ -70,7 +111,8 @@ func (t *tx) writeCounts() error {
 			return err
 		}
 		c.add(&t.delta)
-		if err := t.w.Put(keyCounts(t.s.p), c.encode()); err != nil {
+		t.value = c.append(t.value[:0])
+		if err := t.w.Put(t.key, t.value); err != nil {
 			return err
 		}
 	}
@@ -83,9 +125,9 @@ func (t *tx) writeCounts() error {
 }
 
 func (t *tx) writeAge(a age) error {
-	key := keyAge(t.s.p, a.bucket)
+	t.key = appendKeyAge(t.key[:0], t.s.p, a.bucket)
 	n := a.n
-	b, err := t.w.Get(key)
+	b, err := t.w.Get(t.key)
 	switch {
 	case err == nil && len(b) == 8:
 		n += int64(binary.BigEndian.Uint64(b))
@@ -93,12 +135,14 @@ func (t *tx) writeAge(a age) error {
 		return err
 	}
 	if n == 0 {
-		return t.w.Delete(key)
+		return t.w.Delete(t.key)
 	}
-	return t.w.Put(key, binary.BigEndian.AppendUint64(nil, uint64(n)))
+	t.value = binary.BigEndian.AppendUint64(t.value[:0], uint64(n))
+	return t.w.Put(t.key, t.value)
 }
 
-// event writes an encoded event under the next number.
+// event writes an encoded event under the next number. Nobody changes the
+// encoded event any more: it is kept for those who follow.
 func (t *tx) event(encoded []byte) (uint64, error) {
 	seq, reserve := t.s.feed.take()
 	if reserve > t.reserved {
@@ -107,11 +151,20 @@ func (t *tx) event(encoded []byte) (uint64, error) {
 			return 0, err
 		}
 	}
-	return seq, t.w.Put(keyEvent(t.s.p, seq), encoded)
+	t.wrote = append(t.wrote, recent{seq, encoded})
+	t.key = appendKeyEvent(t.key[:0], t.s.p, seq)
+	return seq, t.w.Put(t.key, encoded)
 }
 
 // encodeEvent encodes e without its number, which is in the key.
-func (s *Spool) encodeEvent(e *mail.Event) ([]byte, error) {
+func encodeEvent(e *mail.Event) ([]byte, error) {
+	var r rows
+	err := r.event(e)
+	return r.b, err
+}
+
+// event adds an encoded event.
+func (r *rows) event(e *mail.Event) error {
 	c := *e
 	c.Seq = 0
 	if c.At.IsZero() {
@@ -123,7 +176,15 @@ func (s *Spool) encodeEvent(e *mail.Event) ([]byte, error) {
 		cut.Failure = cutFailure(cut.Failure)
 		c.Attempt = &cut
 	}
-	return s.codec.encode("event "+string(e.Type), &c)
+	size := len(r.b)
+	if r.b == nil {
+		r.b = make([]byte, 0, 512)
+	}
+	r.add(appendEvent(r.b, &c))
+	if size = len(r.b) - size; size > kv.MaxValue {
+		return fits("event "+string(e.Type), size)
+	}
+	return nil
 }
 
 // maxReply bounds a peer's reply in what is stored, so that 64 recipients fit
@@ -148,7 +209,8 @@ func cutFailure(f *mail.Failure) *mail.Failure {
 
 // head reads the head of a message; rest is its first recipients, encoded.
 func (t *tx) head(id mail.ID) (h head, rest []byte, err error) {
-	b, err := t.w.Get(keyRecipients(id, 0))
+	t.key = appendKeyRecipients(t.key[:0], id, 0)
+	b, err := t.w.Get(t.key)
 	if errors.Is(err, kv.ErrNotFound) {
 		return h, nil, ErrNotFound
 	}
@@ -158,12 +220,15 @@ func (t *tx) head(id mail.ID) (h head, rest []byte, err error) {
 	if h, rest, err = decodeHead(b); err != nil {
 		return h, nil, fmt.Errorf("message %s: %w", id, err)
 	}
+	t.list = append(t.list[:0], h.Events...) // it grows
+	h.Events = t.list
 	return h, rest, nil
 }
 
 func (t *tx) putHead(id mail.ID, h *head, rest []byte) error {
-	b := make([]byte, 0, 96+len(h.Events)+len(rest))
-	return t.w.Put(keyRecipients(id, 0), append(h.append(b), rest...))
+	t.value = append(h.append(t.value[:0]), rest...)
+	t.key = appendKeyRecipients(t.key[:0], id, 0)
+	return t.w.Put(t.key, t.value)
 }
 
 // count adds what a message did to the counts: from the one tally to the other.
@@ -194,7 +259,8 @@ func (t *tx) setTimer(id mail.ID, h *head) error {
 		if what == h.What && (at == h.Timer || at < h.Timer && h.Timer <= now) {
 			return nil
 		}
-		if err := t.w.Delete(keyTimer(id, h.What.class(), h.Timer)); err != nil {
+		t.key = appendKeyTimer(t.key[:0], id, h.What.class(), h.Timer)
+		if err := t.w.Delete(t.key); err != nil {
 			return err
 		}
 	}
@@ -203,7 +269,9 @@ func (t *tx) setTimer(id mail.ID, h *head) error {
 		return nil
 	}
 	h.Timer, h.What = max(at, now-60_000, t.s.marks[what.class()].Load()), what
-	return t.w.Put(keyTimer(id, what.class(), h.Timer), []byte{byte(what)})
+	t.key = appendKeyTimer(t.key[:0], id, what.class(), h.Timer)
+	t.value = append(t.value[:0], byte(what))
+	return t.w.Put(t.key, t.value)
 }
 
 // nextTimer is the next thing that time does to a message.

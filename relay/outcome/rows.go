@@ -58,6 +58,11 @@ const gather = 5 * time.Second
 // for one, patience calls for no more).
 const reportDelay = 4 * time.Hour
 
+// Types are the events that Handle is for.
+func Types() []mail.EventType {
+	return []mail.EventType{mail.EventFailed, mail.EventExpired, mail.EventDelivered, mail.EventDelayed}
+}
+
 // Handle is the follower: it notes the facts that may have to be reported. A
 // row is due by the time of its writing, not by that of its event, so that no
 // row ever appears before one that the worker has passed.

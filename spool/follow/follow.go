@@ -5,6 +5,10 @@
 // once, whatever crashes. It does no network I/O: what must leave the machine
 // is written as work for a worker. An event is never skipped: while a handler
 // fails, its follower stands still, and Lag tells.
+//
+// Most events have no effect: nearly all mail is delivered and nobody asked to
+// be told. For them nothing is committed; the saved cursor stays behind by a
+// bounded number of such events, which after a crash are looked at again.
 package follow
 
 import (
@@ -22,14 +26,23 @@ import (
 )
 
 // Handler turns events into rows. It runs inside the transaction, so it must
-// do no I/O and may be run again with the same events.
+// do no I/O and may be run again with the same events. What it does may depend
+// on the events and the store alone: it is first tried on a Writer that refuses
+// everything, and where it does not turn to that, there is nothing to commit.
 type Handler func(w kv.Writer, events []mail.Event) error
 
 // Options of a follower; the zero value works.
 type Options struct {
-	Batch int          // events in one transaction; default 256
-	Log   *slog.Logger // default discards
+	Batch int              // events in one transaction; default 256
+	Types []mail.EventType // that the handler is for; none means all
+	// Linger is how long events wait for company, so that a busy relay is not
+	// slowed by its followers; default none.
+	Linger time.Duration
+	Log    *slog.Logger // default discards
 }
+
+// unsaved is how many events without an effect the saved cursor may stay behind.
+const unsaved = 4096
 
 // The back-off after an error.
 const (
@@ -43,9 +56,10 @@ type Follower struct {
 	st     kv.Store
 	name   string
 	handle Handler
-	batch  int
+	o      Options
 	log    *slog.Logger
 	next   atomic.Uint64 // first event not handled; 0: not known yet
+	saved  uint64        // as the store has it
 }
 
 // New makes a follower. Its name is that of its cursor: two that run at a time
@@ -57,7 +71,7 @@ func New(sp *spool.Spool, st kv.Store, name string, handle Handler, o Options) *
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Follower{sp: sp, st: st, name: name, handle: handle, batch: o.Batch, log: o.Log.With("follower", name)}
+	return &Follower{sp: sp, st: st, name: name, handle: handle, o: o, log: o.Log.With("follower", name)}
 }
 
 // Prepare finds the cursor. A follower that has none begins with the next
@@ -79,8 +93,8 @@ func (f *Follower) Prepare(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("follower %s: find its cursor: %w", f.name, err)
 	}
-	f.next.Store(next)
-	f.sp.Following(f.name, next)
+	f.saved = next
+	f.pass(next)
 	return nil
 }
 
@@ -88,16 +102,19 @@ func (f *Follower) Prepare(ctx context.Context) error {
 // tried again, in smaller batches; the store's failure ends it.
 func (f *Follower) Run(ctx context.Context) error {
 	defer f.sp.NotFollowing(f.name)
-	wait, batch := time.Duration(0), f.batch
+	wait, batch := time.Duration(0), f.o.Batch
 	for ctx.Err() == nil {
 		changed := f.sp.Changed()
-		n, err := f.step(ctx, batch)
+		some, err := f.step(ctx, batch)
 		switch {
-		case err == nil && n > 0:
-			wait, batch = 0, min(2*batch, f.batch)
+		case err == nil && some:
+			wait, batch = 0, min(2*batch, f.o.Batch)
 		case err == nil:
 			select {
 			case <-changed:
+				if err := f.pause(ctx, f.o.Linger); err != nil {
+					return err
+				}
 			case <-ctx.Done():
 			case <-f.st.Failed():
 				return f.storeFailed()
@@ -117,6 +134,9 @@ func (f *Follower) Run(ctx context.Context) error {
 
 // pause waits, but not for a store that has failed.
 func (f *Follower) pause(ctx context.Context, wait time.Duration) error {
+	if wait <= 0 {
+		return nil
+	}
 	t := time.NewTimer(wait)
 	defer t.Stop()
 	select {
@@ -132,35 +152,64 @@ func (f *Follower) storeFailed() error {
 	return fmt.Errorf("follower %s: the store has failed", f.name)
 }
 
-// step handles one batch and tells how many events were in it.
-func (f *Follower) step(ctx context.Context, batch int) (int, error) {
+// step handles one batch and tells whether there were any events.
+func (f *Follower) step(ctx context.Context, batch int) (bool, error) {
 	if err := f.Prepare(ctx); err != nil {
-		return 0, err
+		return false, err
 	}
 	from := f.next.Load()
-	events, next, err := f.sp.Events(ctx, from, batch)
-	if err != nil || len(events) == 0 {
-		return 0, err
+	events, next, err := f.sp.EventsOf(ctx, f.o.Types, from, batch)
+	if err != nil || next == from {
+		return false, err
 	}
-	err = f.sp.Update(ctx, func(w kv.Writer) error {
+	effect, err := f.effect(events)
+	if err == nil && (effect || next-f.saved > unsaved) {
+		err = f.commit(ctx, events, next)
+	}
+	if err != nil {
+		return false, err
+	}
+	f.pass(next)
+	return true, nil
+}
+
+// effect tells whether the handler writes anything about the events.
+func (f *Follower) effect(events []mail.Event) (bool, error) {
+	if len(events) == 0 {
+		return false, nil
+	}
+	var t trial
+	err := f.handle(&t, events)
+	return t.touched, t.cause(err)
+}
+
+// commit writes what the handler makes of the events, and the cursor with it.
+func (f *Follower) commit(ctx context.Context, events []mail.Event, next uint64) error {
+	err := f.sp.Update(ctx, func(w kv.Writer) error {
 		at, err := readCursor(w.Get(f.sp.Cursor(f.name)))
 		if err != nil {
 			return err
 		}
-		if at != from {
-			return fmt.Errorf("the cursor moved from %d to %d: two followers have this name", from, at)
+		if at != f.saved {
+			return fmt.Errorf("the cursor moved from %d to %d: two followers have this name", f.saved, at)
 		}
-		if err := f.handle(w, events); err != nil {
-			return err
+		if len(events) > 0 {
+			if err := f.handle(w, events); err != nil {
+				return err
+			}
 		}
 		return f.save(w, next)
 	})
-	if err != nil {
-		return 0, err
+	if err == nil {
+		f.saved = next
 	}
+	return err
+}
+
+// pass notes that all events below next are handled.
+func (f *Follower) pass(next uint64) {
 	f.next.Store(next)
 	f.sp.Following(f.name, next)
-	return len(events), nil
 }
 
 // Lag is how many event numbers wait to be handled; after a restart the unused

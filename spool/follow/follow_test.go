@@ -289,3 +289,133 @@ func TestEndsWithTheStore(t *testing.T) {
 		t.Error("Run goes on though the store has failed")
 	}
 }
+
+// cursor is the saved cursor of the follower.
+func cursor(t *testing.T, st kv.Store, sp *spool.Spool) uint64 {
+	t.Helper()
+	var at uint64
+	err := st.View(t.Context(), func(r kv.Reader) error {
+		b, err := r.Get(sp.Cursor("test"))
+		if err == nil {
+			at = binary.BigEndian.Uint64(b)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return at
+}
+
+// For events without an effect nothing is committed, until the saved cursor
+// would stay too far behind; those that have one have it once all the same.
+func TestNothingIsCommittedForNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := mem.New(mem.Options{})
+		defer st.Close()
+		sp := open(t, st)
+		only := func(w kv.Writer, es []mail.Event) error {
+			for _, e := range es {
+				if e.Type == "test.row" {
+					if err := row(w, e); err != nil {
+						return err
+					}
+				}
+			}
+			return nil
+		}
+		f := follow.New(sp, st, "test", only, follow.Options{})
+		if err := f.Prepare(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		began := cursor(t, st, sp)
+		stop := start(t, f)
+		tell(t, sp, 50)
+		synctest.Wait()
+		if f.Lag() != 0 || cursor(t, st, sp) != began {
+			t.Errorf("lag %d, cursor %d, want 0 and %d", f.Lag(), cursor(t, st, sp), began)
+		}
+		write := func() {
+			err := sp.Update(t.Context(), func(w kv.Writer) error { return sp.Append(w, mail.Event{Type: "test.row"}) })
+			if err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		write()
+		if got := cursor(t, st, sp); got != began+51 {
+			t.Errorf("cursor %d after an effect, want %d", got, began+51)
+		}
+		tell(t, sp, 50)
+		synctest.Wait()
+		stop()
+		stop = start(t, follow.New(sp, st, "test", only, follow.Options{}))
+		synctest.Wait()
+		write()
+		for range 50 {
+			tell(t, sp, 100)
+			synctest.Wait()
+		}
+		stop()
+		if got := cursor(t, st, sp); got < began+1000 {
+			t.Errorf("cursor %d after 5000 events without an effect", got)
+		}
+		if got := rows(t, st); len(got) != 2 {
+			t.Errorf("effects of %v", got)
+		}
+	})
+}
+
+// A follower of some types is not shown others, and passes over them.
+func TestTypes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := mem.New(mem.Options{})
+		defer st.Close()
+		sp := open(t, st)
+		f := follow.New(sp, st, "test", handle, follow.Options{Types: []mail.EventType{"test.row"}})
+		if err := f.Prepare(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		id := sp.NewID(1, time.Now())
+		for i := range 20 {
+			e := mail.Event{Type: "test.event", Message: id}
+			if i%10 == 3 {
+				e.Type = "test.row"
+			}
+			if err := sp.Update(t.Context(), func(w kv.Writer) error { return sp.Append(w, e) }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		stop := start(t, f)
+		synctest.Wait()
+		stop()
+		if got := rows(t, st); len(got) != 2 || f.Lag() != 0 {
+			t.Errorf("effects of %v, lag %d", got, f.Lag())
+		}
+	})
+}
+
+// Events wait for company, but not for long.
+func TestLinger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := mem.New(mem.Options{})
+		defer st.Close()
+		sp := open(t, st)
+		var batches []int
+		f := follow.New(sp, st, "test", func(w kv.Writer, es []mail.Event) error {
+			batches = append(batches, len(es))
+			return nil
+		}, follow.Options{Linger: 10 * time.Millisecond})
+		stop := start(t, f)
+		synctest.Wait()
+		for range 3 {
+			tell(t, sp, 1)
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(10 * time.Millisecond)
+		stop()
+		if !slices.Equal(batches, []int{3}) {
+			t.Errorf("batches of %v", batches)
+		}
+	})
+}
