@@ -2,7 +2,9 @@ package proc
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -25,6 +27,44 @@ func TestOwn(t *testing.T) {
 	}
 	if u := w.Stop(); u.CPU <= 0 || u.Own <= 0 || u.Peak <= 0 {
 		t.Errorf("used %+v", u)
+	}
+}
+
+// A child and its child are of the tree until they end.
+func TestTree(t *testing.T) {
+	if len(children(os.Getpid())) > 0 {
+		t.Skip("this process has children already")
+	}
+	c := exec.Command("sh", "-c", "sleep 20 & echo; wait")
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := out.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	shell := children(os.Getpid())
+	if len(shell) != 1 || shell[0] != c.Process.Pid {
+		t.Fatalf("children are %v, not %d", shell, c.Process.Pid)
+	}
+	sleeper := children(shell[0])
+	if len(sleeper) != 1 {
+		t.Fatalf("the shell has children %v", sleeper)
+	}
+	if whole, alone := Resident([]int{os.Getpid()}), Resident(sleeper); alone <= 0 || whole <= alone {
+		t.Errorf("all take %v MiB, the last %v", whole, alone)
+	}
+	for _, pid := range append(sleeper, shell...) {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Error(err)
+		}
+	}
+	_ = c.Wait() // it was killed
+	if _, ok := look(shell[0]); ok {
+		t.Error("a process that has ended is there")
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -32,16 +33,13 @@ type Used struct {
 }
 
 // process is what /proc says of one.
-type process struct {
-	parent     int
-	ticks, rss int64
-}
+type process struct{ ticks, rss int64 }
 
 // WatchTrees starts measuring; Stop must be called.
 func WatchTrees(roots []int) *Watch {
 	w := &Watch{roots: roots, quit: make(chan struct{}), done: make(chan struct{})}
 	w.ticks, w.peak = trees(roots)
-	w.own = processes()[os.Getpid()].ticks
+	w.own = ownTicks()
 	w.busy, w.all = machine()
 	go func() {
 		defer close(w.done)
@@ -66,7 +64,7 @@ func (w *Watch) Stop() Used {
 	<-w.done
 	ticks, mib := trees(w.roots)
 	ticks -= w.ticks
-	own := processes()[os.Getpid()].ticks - w.own
+	own := ownTicks() - w.own
 	busy, all := machine()
 	u := Used{CPU: span(ticks), Own: span(own), Peak: max(w.peak, mib)}
 	if all > w.all {
@@ -95,43 +93,60 @@ func CPU(pids []int) time.Duration {
 }
 
 func trees(roots []int) (ticks int64, mib float64) {
-	all := processes()
-	in := map[int]bool{}
-	for _, r := range roots {
-		in[r] = true
-	}
-	for grew := true; grew; {
-		grew = false
-		for pid, p := range all {
-			if !in[pid] && in[p.parent] {
-				in[pid], grew = true, true
-			}
+	seen := map[int]bool{}
+	for todo := slices.Clone(roots); len(todo) > 0; {
+		pid := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		p, ok := look(pid)
+		if seen[pid] || !ok {
+			continue // it has ended
 		}
-	}
-	for pid := range in {
-		ticks += all[pid].ticks
-		mib += float64(all[pid].rss) * float64(os.Getpagesize()) / (1 << 20)
+		seen[pid] = true
+		ticks += p.ticks
+		mib += float64(p.rss) * float64(os.Getpagesize()) / (1 << 20)
+		todo = append(todo, children(pid)...)
 	}
 	return ticks, mib
 }
 
-func processes() map[int]process {
-	all := map[int]process{}
-	paths, _ := filepath.Glob("/proc/[0-9]*/stat") // a fixed, good pattern
+// children are those of all threads of a process. To ask for them is far cheaper
+// than to read all processes there are.
+func children(pid int) (all []int) {
+	paths, _ := filepath.Glob("/proc/" + strconv.Itoa(pid) + "/task/*/children") // a good pattern
 	for _, path := range paths {
 		b, err := os.ReadFile(path)
 		if err != nil {
-			continue // it has ended
+			continue // the thread has ended
 		}
-		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
-		f := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
-		if len(f) < 22 {
-			continue
+		for f := range bytes.FieldsSeq(b) {
+			all = append(all, int(number(f)))
 		}
-		// utime, stime and those of children waited for; rss in pages (proc(5)).
-		all[pid] = process{parent: int(number(f[1])), ticks: number(f[11]) + number(f[12]) + number(f[13]) + number(f[14]), rss: number(f[21])}
 	}
 	return all
+}
+
+// look reads what /proc says of a process.
+func look(pid int) (p process, ok bool) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return p, false
+	}
+	f := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
+	if len(f) < 22 {
+		return p, false
+	}
+	// utime, stime and those of children waited for; rss in pages (proc(5)).
+	return process{ticks: number(f[11]) + number(f[12]) + number(f[13]) + number(f[14]), rss: number(f[21])}, true
+}
+
+// ownTicks is the processor time of this process alone: not of the servers under
+// test that it started and that have ended.
+func ownTicks() int64 {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return (u.Utime.Nano() + u.Stime.Nano()) / int64(span(1))
 }
 
 func number(b []byte) int64 {
