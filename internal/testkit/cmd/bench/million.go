@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -33,10 +34,12 @@ func (b *bench) million(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var verdict []error
 	for _, c := range []struct {
 		name, config string
 		settle       time.Duration
-	}{{"default", "", b.settle}, {"bodies, events and policy inputs " + b.keep, retention(b.keep), kept + b.settle}} {
+		disk         float64 // what it may take, MiB
+	}{{"default", "", b.settle, math.Inf(1)}, {"bodies, events and policy inputs " + b.keep, retention(b.keep), kept + b.settle, bound}} {
 		res, err := b.millionWith(ctx, c.config, c.settle)
 		if err != nil {
 			return fmt.Errorf("retention %s: %w", c.name, err)
@@ -45,10 +48,17 @@ func (b *bench) million(ctx context.Context) error {
 		b.note(res)
 		b.say("| %s | %.0f/s | %.0f MiB | %.0f MiB after %.0f s: %s | %.0f / %.0f MiB | %.0f MiB |\n",
 			c.name, res.RelayedPerSec, res.Peak, res.Disk, res.Settled, folders(res.Folders), res.RSS, res.Anon, res.PeakMiB)
+		if res.Disk > c.disk || res.RSS > bound {
+			verdict = append(verdict, fmt.Errorf("retention %s: %.0f MiB on the disk, %.0f MiB in memory: more than %v", c.name, res.Disk, res.RSS, bound))
+		}
 	}
 	b.say("\n")
-	return nil
+	return errors.Join(verdict...)
 }
+
+// bound is how many MiB the data folder may take when nothing is to be kept any
+// more, and the process in any case.
+const bound = 200.0
 
 // retention is the configuration that keeps nothing longer than that.
 func retention(keep string) string {
