@@ -69,8 +69,23 @@ func (c *views) put(id mail.TenantID, turn uint64, v *View) {
 	c.lru.Remove(id)
 	c.lru.Add(id, v)
 	c.ids[v.Tenant.Name] = id
-	for c.used += v.size; c.used > maxViewSize && c.lru.Len() > 1; {
+	c.take(v.size)
+}
+
+// take makes room for so many octets more; c.mu is held.
+func (c *views) take(size int) {
+	for c.used += size; c.used > maxViewSize && c.lru.Len() > 1; {
 		c.lru.RemoveOldest()
+	}
+}
+
+// grow notes that a view holds so many octets more by now.
+func (c *views) grow(id mail.TenantID, v *View, size int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if kept, ok := c.lru.Peek(id); ok && kept == v {
+		v.size += size
+		c.take(size)
 	}
 }
 

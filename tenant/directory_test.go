@@ -23,12 +23,12 @@ var options = tenant.Options{PlatformDomain: "platform.example", SendingDomain: 
 // world is a directory over a store in memory.
 type world struct {
 	*tenant.Directory
-	t     *testing.T
+	t     testing.TB
 	store kv.Store
 	keys  *keyring.Keyring
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	keys, err := keyring.New()
 	if err != nil {

@@ -452,3 +452,31 @@ func openBench(b *testing.B, st kv.Store) *tenant.Directory {
 	}
 	return d
 }
+
+// BenchmarkView is what a tenant's view costs of which the cache has and has
+// not, with as many tenants.
+func BenchmarkView(b *testing.B) {
+	for _, tenants := range []int{100, 5_000} {
+		w := newWorld(b)
+		ids := make([]mail.TenantID, tenants)
+		for i := range ids {
+			w.must(fmt.Sprintf(`{"kind":"tenant","name":"t%d"}`, i),
+				fmt.Sprintf(`{"kind":"credential","tenant":"t%d","name":"app","secret":"t%d-app-secret"}`, i, i),
+				fmt.Sprintf(`{"kind":"domain","tenant":"t%d","name":"d%d.example","dkim":[{"selector":"b2","algorithm":"ed25519"}]}`, i, i))
+			ids[i] = w.view(fmt.Sprintf("t%d", i)).Tenant.ID
+		}
+		for _, kept := range []bool{true, false} {
+			b.Run(fmt.Sprintf("%d/kept=%v", tenants, kept), func(b *testing.B) {
+				b.ReportAllocs()
+				for i := 0; b.Loop(); i++ {
+					if !kept && i%tenants == 0 {
+						w.reopen()
+					}
+					if _, err := w.View(context.Background(), ids[i%tenants]); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
+}

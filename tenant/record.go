@@ -13,7 +13,7 @@ import (
 // record is how a resource is stored: what people see of it, and beside that
 // its secrets, sealed, so that showing it can never show them.
 type record struct {
-	Body   json.RawMessage   `json:"body"`
+	Body   any               `json:"body"`
 	Sealed map[string][]byte `json:"sealed,omitempty"` // by field
 	MAC    []byte            `json:"mac,omitempty"`    // of a credential's secret
 	Active time.Time         `json:"active,omitzero"`  // when a domain's key was first seen in the DNS
@@ -27,12 +27,9 @@ const (
 )
 
 func unpack(k Kind, value []byte) (resource, *record, error) {
-	var rec record
-	if err := json.Unmarshal(value, &rec); err != nil {
-		return nil, nil, fmt.Errorf("stored %s is damaged: %w", k, err)
-	}
 	r := newResource(k)
-	if err := json.Unmarshal(rec.Body, r); err != nil {
+	rec := record{Body: r} // which is read into it
+	if err := json.Unmarshal(value, &rec); err != nil {
 		return nil, nil, fmt.Errorf("stored %s is damaged: %w", k, err)
 	}
 	if d, ok := r.(*Domain); ok {
@@ -50,11 +47,7 @@ func (rec *record) pack(r resource) ([]byte, error) {
 		c.State = "" // follows from the record
 		r = &c
 	}
-	body, err := json.Marshal(r)
-	if err != nil {
-		return nil, err
-	}
-	rec.Body = body
+	rec.Body = r
 	b, err := json.Marshal(rec)
 	if len(b) > kv.MaxValue {
 		return nil, invalid("", "is too large to be stored")

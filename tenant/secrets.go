@@ -45,6 +45,7 @@ func (d *Directory) Signer(ctx context.Context, sel mail.Selector) (crypto.Signe
 		dom.signers = map[string]crypto.Signer{}
 	}
 	dom.signers[sel.Name] = s
+	d.views.grow(sel.Tenant, v, signerSize)
 	return s, nil
 }
 

@@ -22,7 +22,7 @@ type View struct {
 	connections map[string]*connection
 	route       []Way
 	methods     []mail.Method
-	size        int // about how much memory it holds, in octets
+	size        int // about how much memory it holds, in octets; changed by the cache alone once it is there
 
 	carried atomic.Pointer[any]
 }
@@ -136,6 +136,13 @@ func (v *View) AddressPerDay() int {
 // defaultMethods is the order for tenants without one.
 var defaultMethods = []mail.Method{mail.MethodDomain, mail.MethodConnection, mail.MethodName}
 
+// About how much memory things hold, in octets.
+const (
+	viewSize     = 640
+	resourceSize = 256  // besides its record, and a quarter of that
+	signerSize   = 4096 // of a key that was opened
+)
+
 // loadView reads all that a tenant has; it wraps ErrNotFound if there is no
 // such tenant.
 func (d *Directory) loadView(r kv.Reader, id mail.TenantID) (*View, error) {
@@ -144,32 +151,30 @@ func (d *Directory) loadView(r kv.Reader, id mail.TenantID) (*View, error) {
 		domains:     map[string]*domain{},
 		identities:  map[string]*Identity{},
 		connections: map[string]*connection{},
-		size:        1024,
+		size:        viewSize,
 	}
-	if id == 0 {
+	found := id == 0
+	if found {
 		v.Tenant = Tenant{Meta: Meta{Kind: KindTenant}, Name: PlatformName}
-	} else {
-		t, _, err := load(r, resourceKey(id, KindTenant, ""), KindTenant)
-		if err != nil {
-			return nil, err
-		}
-		if t == nil {
-			return nil, fmt.Errorf("tenant %d: %w", id, ErrNotFound)
-		}
-		v.Tenant = *t.(*Tenant)
 	}
-	for _, k := range []Kind{KindCredential, KindDomain, KindIdentity, KindConnection} {
-		var failed error
-		err := r.Scan(kv.Range{Prefix: kindPrefix(id, k)}, func(_, value []byte) bool {
-			failed = v.add(k, value)
-			return failed == nil
-		})
-		if err == nil {
-			err = failed
+	var failed error
+	err := r.Scan(kv.Range{Prefix: tenantPrefix(id)}, func(key, value []byte) bool {
+		k, _, ok := parseResourceKey(key)
+		if !ok || newResource(k) == nil {
+			return true // it is about a resource, as when it was used
 		}
-		if err != nil {
-			return nil, fmt.Errorf("reading tenant %s: %w", v.Tenant.Name, err)
-		}
+		found = found || k == KindTenant
+		failed = v.add(k, value)
+		return failed == nil
+	})
+	if err == nil {
+		err = failed
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading tenant %d: %w", id, err)
+	}
+	if !found {
+		return nil, fmt.Errorf("tenant %d: %w", id, ErrNotFound)
 	}
 	v.route, v.methods = v.Tenant.Route, v.Tenant.Methods
 	if len(v.route) == 0 {
@@ -186,13 +191,14 @@ func (v *View) add(k Kind, value []byte) error {
 	if err != nil {
 		return err
 	}
-	v.size += 2*len(value) + 512
+	v.size += len(value)*5/4 + resourceSize
 	switch r := r.(type) {
+	case *Tenant:
+		v.Tenant = *r
 	case *Credential:
 		v.credentials[r.Name] = &credential{Credential: *r, mac: rec.MAC, scram: rec.Sealed[fieldScram]}
 	case *Domain:
 		v.domains[r.Name] = &domain{Domain: *r, sealed: rec.Sealed}
-		v.size += 4096 * len(r.DKIM) // keys, once opened
 	case *Identity:
 		v.identities[r.Address] = r
 	case *Connection:
