@@ -124,7 +124,8 @@ func parseMailbox(s string) (a Address, rest string, err error) {
 		return a, s, err
 	}
 	a = Address{Local: local, Domain: domain}
-	if len(a.String()) > MaxPath {
+	// Quoting at most doubles the local part and adds two.
+	if 2*len(local)+len("@")+len(domain)+2 > MaxPath && len(a.String()) > MaxPath {
 		return Address{}, s, badAddress(s, "longer than 254 octets")
 	}
 	return a, rest[end:], nil

@@ -202,10 +202,34 @@ func (p *lexer) quoted() (string, error) {
 
 // words is what may be a display name or a local part.
 type words struct {
-	text    []string
-	quoted  bool // any of them was
-	dotted  bool // no blank stands between them, so they may be a local part
-	content string
+	n      int
+	one    string   // the first
+	all    []string // if there are more
+	quoted bool     // any of them was
+	dotted bool     // no blank stands between them, so they may be a local part
+	dot    bool     // they end in a dot
+}
+
+func (w *words) add(s string) {
+	switch w.n++; w.n {
+	case 1:
+		w.one = s
+	case 2:
+		w.all = append(make([]string, 0, 4), w.one, s)
+	default:
+		w.all = append(w.all, s)
+	}
+	if s != "" {
+		w.dot = s[len(s)-1] == '.'
+	}
+}
+
+// join gives the words with sep between.
+func (w *words) join(sep string) string {
+	if w.n < 2 {
+		return w.one
+	}
+	return strings.Join(w.all, sep)
 }
 
 // words reads atoms, dots and quoted strings up to a special character.
@@ -216,7 +240,7 @@ func (p *lexer) words() (w words, err error) {
 		if err := p.skip(); err != nil {
 			return w, err
 		}
-		if blank := p.i > before; blank && len(w.text) > 0 && isWordStart(p.peek()) {
+		if blank := p.i > before; blank && w.n > 0 && isWordStart(p.peek()) {
 			w.dotted = false
 		}
 		var s string
@@ -226,7 +250,7 @@ func (p *lexer) words() (w words, err error) {
 				return w, err
 			}
 			w.quoted = true
-			if len(w.text) > 0 && !strings.HasSuffix(w.content, ".") {
+			if w.n > 0 && !w.dot {
 				w.dotted = false
 			}
 		case p.i < len(p.s) && isWordStart(c):
@@ -241,8 +265,7 @@ func (p *lexer) words() (w words, err error) {
 		default:
 			return w, nil
 		}
-		w.text = append(w.text, s)
-		w.content += s
+		w.add(s)
 	}
 }
 
@@ -257,7 +280,7 @@ func (p *lexer) entry() (m Mailbox, group bool, err error) {
 	}
 	switch p.peek() {
 	case '<':
-		m.Name = DecodeText(strings.Join(w.text, " "))
+		m.Name = DecodeText(w.join(" "))
 		m.Address, err = p.angle()
 	case '@':
 		m.Address, err = p.spec(w)
@@ -303,7 +326,7 @@ func (p *lexer) angle() (a mail.Address, err error) {
 
 // spec reads "@domain" after a local part.
 func (p *lexer) spec(w words) (a mail.Address, err error) {
-	if !w.dotted || len(w.text) == 0 {
+	if !w.dotted || w.n == 0 {
 		return a, fmt.Errorf("bad local part before @ in %.60q; quote a display name that holds special characters", p.s)
 	}
 	p.i++
@@ -325,9 +348,10 @@ func (p *lexer) spec(w words) (a mail.Address, err error) {
 	if err != nil {
 		return a, err
 	}
+	local := w.join("")
 	if !w.quoted {
-		return mail.ParseAddress(w.content + "@" + domain)
+		return mail.ParseAddress(local + "@" + domain)
 	}
 	// Through the one parser that keeps controls and overlong parts out.
-	return mail.ParseAddress(mail.Address{Local: w.content, Domain: domain}.String())
+	return mail.ParseAddress(mail.Address{Local: local, Domain: domain}.String())
 }

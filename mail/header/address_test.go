@@ -3,6 +3,7 @@ package header
 import (
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 
 	"behalf/mail"
@@ -73,6 +74,25 @@ func TestParseAddressList(t *testing.T) {
 		if s := strings.Join(got, "|"); s != want {
 			t.Errorf("%q: %s (%v), want %s", in, s, err, want)
 		}
+	}
+}
+
+// A name of very many words takes time in proportion to its length.
+func TestManyWords(t *testing.T) {
+	begin := time.Now()
+	_, name, err := ParseFrom(strings.Repeat("a ", 1<<18) + "<a@b.example>")
+	if err != nil || len(name) != 1<<19-1 {
+		t.Errorf("%d octets, %v", len(name), err)
+	}
+	if d := time.Since(begin); d > 2*time.Second {
+		t.Errorf("it took %v", d)
+	}
+}
+
+func BenchmarkParseFrom(b *testing.B) {
+	b.ReportAllocs()
+	for b.Loop() {
+		ParseFrom("Billing <billing@sender.example>")
 	}
 }
 

@@ -31,6 +31,11 @@ type Field struct {
 	Start, End int
 }
 
+// Is reports whether that is the name of the field, compared without case.
+func (f *Field) Is(name string) bool {
+	return len(f.Name) == len(name) && strings.EqualFold(f.Name, name) // both are ASCII
+}
+
 // Body is what follows the colon, as written, without the last line end.
 func (f Field) Body() string { return strings.TrimSuffix(f.Raw[len(f.Name)+1:], "\r\n") }
 
@@ -110,7 +115,7 @@ func Parse(b []byte) (Header, error) {
 				return Header{}, bad("line %d of the header is not a field; an empty line must stand between header and body", line)
 			}
 			if h.fields == nil {
-				h.fields = make([]Field, 0, 24)
+				h.fields = make([]Field, 0, 16)
 			}
 			h.fields = append(h.fields, Field{Name: name, Raw: text, Start: at, End: end})
 		case len(h.fields) == 0:
@@ -163,8 +168,8 @@ func (h Header) All() []Field { return h.fields }
 // Each goes through the fields of that name, compared without case.
 func (h Header) Each(name string) iter.Seq[Field] {
 	return func(yield func(Field) bool) {
-		for _, f := range h.fields {
-			if strings.EqualFold(f.Name, name) && !yield(f) {
+		for i := range h.fields {
+			if h.fields[i].Is(name) && !yield(h.fields[i]) {
 				return
 			}
 		}
@@ -180,21 +185,26 @@ func (h Header) Fields(name string) []Field {
 	return fs
 }
 
+// first gives the first field of that name, or nil.
+func (h Header) first(name string) *Field {
+	for i := range h.fields {
+		if h.fields[i].Is(name) {
+			return &h.fields[i]
+		}
+	}
+	return nil
+}
+
 // Get is the value of the first field of that name, unfolded; "" if there is none.
 func (h Header) Get(name string) string {
-	for f := range h.Each(name) {
+	if f := h.first(name); f != nil {
 		return f.Value()
 	}
 	return ""
 }
 
 // Has reports whether there is a field of that name.
-func (h Header) Has(name string) bool {
-	for range h.Each(name) {
-		return true
-	}
-	return false
-}
+func (h Header) Has(name string) bool { return h.first(name) != nil }
 
 // Count is the number of fields of that name.
 func (h Header) Count(name string) int {
