@@ -43,7 +43,7 @@ func WatchTrees(roots []int) *Watch {
 	w.busy, w.all = machine()
 	go func() {
 		defer close(w.done)
-		tick := time.NewTicker(250 * time.Millisecond)
+		tick := time.NewTicker(time.Second) // a Postfix has 200 processes to read
 		defer tick.Stop()
 		for {
 			select {
