@@ -2,11 +2,13 @@ package relay_test
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"behalf/mail"
 	"behalf/relay/relaytest"
+	"behalf/upstream"
 )
 
 // acme is a world with tenant acme, whose domain is in order.
@@ -172,6 +174,32 @@ func TestNullSenderStaysNull(t *testing.T) {
 	st := w.Accepted(w.App(), "<>", short+"Auto-Submitted: auto-replied\n\nI am away\n", "bob@there.example")
 	if r := w.Render(st, 0, 0); r.From != "" {
 		t.Errorf("MAIL FROM:<%s>, want the null path", r.From)
+	}
+}
+
+// TestManyPlacesOneSignature: each place has an attempt and a rendering of its
+// own, and the message is signed once with each key for all of them.
+func TestManyPlacesOneSignature(t *testing.T) {
+	w := acme(t, relaytest.Options{}, "")
+	to := []string{"bob@there.example", "eve@elsewhere.example", "joe@third.example"}
+	st := w.Accepted(w.App(), "app@acme.example", short+"\nhello\n", to...)
+	computed := []int{}
+	for i := range to {
+		hop, err := w.Plan(st, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := w.Planner.Render(st, hop, i, nil)(t.Context(), upstream.Caps{EightBitMIME: true})
+		if err == nil {
+			err = r.Prepare(t.Context())
+		}
+		if err != nil || len(r.Signed()) != 3 {
+			t.Fatalf("signed %q, %v", r.Signed(), err)
+		}
+		computed = append(computed, r.(interface{ Computed() int }).Computed())
+	}
+	if !slices.Equal(computed, []int{3, 0, 0}) {
+		t.Errorf("computed %v signatures for three places, want 3, 0, 0", computed)
 	}
 }
 

@@ -60,11 +60,15 @@ type Planner struct {
 
 	returnPath string // the platform's host of return paths
 	places     *places
+	made       *sign.Cache
 }
+
+// keptSignatures serve messages with many destinations: about 2 MiB.
+const keptSignatures = 4096
 
 // NewPlanner makes a Planner. It starts nothing.
 func NewPlanner(dir *tenant.Directory, check *dnscheck.Checker, book *upstream.Book, limits *limit.Limiter, o PlannerOptions) *Planner {
-	return &Planner{dir: dir, check: check, book: book, limits: limits, o: o, returnPath: o.ReturnPath + "." + o.SendingDomain, places: newPlaces()}
+	return &Planner{dir: dir, check: check, book: book, limits: limits, o: o, returnPath: o.ReturnPath + "." + o.SendingDomain, places: newPlaces(), made: sign.NewCache(keptSignatures)}
 }
 
 // Plan resolves one wish of a message now. The error is a Failure: of the
@@ -306,7 +310,7 @@ func (p *Planner) Render(st *spool.Stored, hop *mail.Hop, index int, body func(c
 	}
 	return func(ctx context.Context, caps upstream.Caps) (upstream.Rendered, error) {
 		if r == nil {
-			in := render.Input{Message: st.Message, Hop: hop, Now: time.Now}
+			in := render.Input{Message: st.Message, Hop: hop, Now: time.Now, Made: p.made}
 			if st.Young != nil {
 				in.Body = render.Memory(st.Young)
 			} else {
@@ -329,7 +333,7 @@ func (p *Planner) Render(st *spool.Stored, hop *mail.Hop, index int, body func(c
 		if err != nil {
 			return nil, err
 		}
-		return &counted{Rendered: out, metrics: p.o.Metrics, keys: len(hop.Sign)}, nil
+		return &counted{Rendered: out, metrics: p.o.Metrics}, nil
 	}
 }
 
@@ -337,7 +341,6 @@ func (p *Planner) Render(st *spool.Stored, hop *mail.Hop, index int, body func(c
 type counted struct {
 	*render.Rendered
 	metrics *Metrics
-	keys    int
 	signed  bool
 }
 
@@ -346,7 +349,7 @@ func (c *counted) Prepare(ctx context.Context) error {
 	err := c.Rendered.Prepare(ctx)
 	if err == nil && !c.signed {
 		c.signed = true // computed once, however often it is asked for
-		c.metrics.signed(c.keys)
+		c.metrics.signed(c.Computed())
 	}
 	return err
 }

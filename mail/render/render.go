@@ -32,6 +32,7 @@ type Input struct {
 	Keys    []sign.Key       // for Hop.Sign, in that order
 	Exclude []string         // fields the hop rewrites, which are not signed
 	Now     func() time.Time // for t=; nil: time.Now
+	Made    *sign.Cache      // signatures made lately; nil: none is used again
 }
 
 // Memory is a whole stored message in memory.
@@ -173,7 +174,7 @@ func (r *Renderer) render(ctx context.Context, c change) (*Rendered, error) {
 			return nil, err
 		}
 	}
-	draft, err := sign.NewDraft(d.head, d.hash, sign.Options{Keys: r.in.Keys, Time: r.in.Now(), Exclude: r.in.Exclude})
+	draft, err := sign.NewDraft(d.head, d.hash, sign.Options{Keys: r.in.Keys, Time: r.in.Now(), Exclude: r.in.Exclude, Cache: r.in.Made})
 	if err != nil {
 		return nil, fmt.Errorf("prepare signatures: %w", err)
 	}
@@ -236,6 +237,9 @@ func (d *Rendered) Signed() []string {
 	}
 	return s
 }
+
+// Computed is how many signatures Prepare has computed; others were at hand.
+func (d *Rendered) Computed() int { return d.draft.Computed() }
 
 // Prepare signs, once. RSA takes a millisecond or two: call it while the peer
 // thinks about DATA.
