@@ -47,9 +47,6 @@ func FormatDate(t time.Time) string { return t.Format(dateLayout) }
 // lower-case name. Malformed values give what can be read of them.
 func ContentType(value string) (media string, params map[string]string) {
 	value = Unfold(value)
-	if media, params, ok := plainType(value); ok {
-		return media, params
-	}
 	if media, params, err := mime.ParseMediaType(value); err == nil {
 		return media, params
 	}
@@ -65,52 +62,6 @@ func ContentType(value string) (media string, params map[string]string) {
 		params[name] = unquote(strings.Trim(v, " \t"))
 	}
 	return media, params
-}
-
-// plainType is [mime.ParseMediaType] for a type with at most one parameter that
-// is a token, or text in quotes without a backslash, as nearly all are; ok is
-// false for all others.
-func plainType(s string) (media string, params map[string]string, ok bool) {
-	media, rest, more := strings.Cut(s, ";")
-	major, minor, ok := strings.Cut(strings.TrimRight(media, " \t"), "/")
-	if !ok || !isToken(major) || !isToken(minor) {
-		return "", nil, false
-	}
-	media = strings.ToLower(media[:len(major)+1+len(minor)])
-	if !more {
-		return media, nil, true
-	}
-	name, v, ok := strings.Cut(strings.TrimLeft(rest, " \t"), "=")
-	if n := len(v); n > 2 && v[0] == '"' && v[n-1] == '"' {
-		v = v[1 : n-1]
-		ok = ok && isQuotable(v)
-	} else {
-		ok = ok && isToken(v)
-	}
-	if !ok || !isToken(name) || strings.IndexByte(name, '*') >= 0 {
-		return "", nil, false
-	}
-	return media, map[string]string{strings.ToLower(name): v}, true
-}
-
-// isToken is token of RFC 2045, section 5.1.
-func isToken(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; c <= ' ' || c >= 0x7f || strings.IndexByte(`()<>@,;:\"/[]?=`, c) >= 0 {
-			return false
-		}
-	}
-	return s != ""
-}
-
-// isQuotable reports whether s is ASCII that can stand in quotes as it is.
-func isQuotable(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; c < ' ' || c >= 0x7f || c == '"' || c == '\\' {
-			return false
-		}
-	}
-	return true
 }
 
 // splitParams splits at semicolons outside quoted strings.

@@ -1,8 +1,6 @@
 package header
 
 import (
-	"maps"
-	"mime"
 	"strings"
 	"testing"
 	"time"
@@ -148,30 +146,5 @@ func TestContentType(t *testing.T) {
 		if media != c.media || params[c.key] != c.value {
 			t.Errorf("%q: %q %q", c.in, media, params)
 		}
-	}
-}
-
-// What the short way takes, the standard library reads the same.
-func FuzzPlainType(f *testing.F) {
-	for _, s := range []string{"text/plain", "TEXT/Plain ; Charset=UTF-8", `text/plain; charset="us ascii"`, "text/plain;", "text/plain; charset=utf-8; format=flowed", `a/b; c="d\"e"`,
-		"a/b; c*=utf-8''d", "a/b; c=", `a/b; c=""`, "a/b; c=d ", "attachment; filename=x", "a/b/c", "/b", "a/", "a/b; c = d", "a/b; c=\"d\te\"", "text/plain\t; a=b"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		media, params, ok := plainType(s)
-		if !ok {
-			return
-		}
-		want, wantParams, err := mime.ParseMediaType(s)
-		if err != nil || media != want || !maps.Equal(params, wantParams) {
-			t.Errorf("%q: %q %q; the library says %q %q, %v", s, media, params, want, wantParams, err)
-		}
-	})
-}
-
-func BenchmarkContentType(b *testing.B) {
-	b.ReportAllocs()
-	for b.Loop() {
-		ContentType("text/plain; charset=utf-8")
 	}
 }
