@@ -1,20 +1,25 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/miekg/dns"
 )
 
-// zone is the DNS of a relay under test. It has the records that were added
-// before the relay asks, and says of every domain d000000.test to d999999.test
+// zone is the DNS of a relay under test. It has the records that were added, and
+// says of every domain d000000.test to d999999.test
 // that the sink takes its mail.
 type zone struct {
-	server  *dns.Server
-	addr    string
+	server *dns.Server
+	addr   string
+	served chan error // how serving ended
+
+	mu      sync.RWMutex
 	records map[string][]dns.RR // by name in lower case
 }
 
@@ -28,9 +33,15 @@ func newZone() (*zone, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listening for questions to the DNS: %w", err)
 	}
-	z := &zone{addr: pc.LocalAddr().String(), records: map[string][]dns.RR{}}
-	z.server = &dns.Server{PacketConn: pc, Handler: z}
-	go func() { _ = z.server.ActivateAndServe() }() // ends with Shutdown
+	z := &zone{addr: pc.LocalAddr().String(), records: map[string][]dns.RR{}, served: make(chan error, 1)}
+	started := make(chan struct{})
+	z.server = &dns.Server{PacketConn: pc, Handler: z, NotifyStartedFunc: func() { close(started) }}
+	go func() { z.served <- z.server.ActivateAndServe() }()
+	select {
+	case <-started:
+	case err := <-z.served:
+		return nil, fmt.Errorf("serving the DNS: %w", err)
+	}
 	return z, z.add("mx.sink.test", "A", "127.0.0.1")
 }
 
@@ -39,6 +50,8 @@ func (z *zone) add(name, kind, value string) error {
 	if err != nil {
 		return fmt.Errorf("the record of %s: %w", name, err)
 	}
+	z.mu.Lock()
+	defer z.mu.Unlock()
 	z.records[name+"."] = append(z.records[name+"."], rr)
 	return nil
 }
@@ -49,7 +62,10 @@ func (z *zone) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 	m.Authoritative, m.Rcode = true, dns.RcodeNameError
 	if len(q.Question) == 1 {
 		name, kind := strings.ToLower(q.Question[0].Name), q.Question[0].Qtype
-		for _, rr := range z.records[name] {
+		z.mu.RLock()
+		records := z.records[name] // what is there stays as it is
+		z.mu.RUnlock()
+		for _, rr := range records {
 			m.Rcode = dns.RcodeSuccess
 			if rr.Header().Rrtype == kind {
 				m.Answer = append(m.Answer, rr)
@@ -65,4 +81,4 @@ func (z *zone) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 	_ = w.WriteMsg(m) // who asked asks again
 }
 
-func (z *zone) close() error { return z.server.Shutdown() }
+func (z *zone) close() error { return errors.Join(z.server.Shutdown(), <-z.served) }
