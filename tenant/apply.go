@@ -125,6 +125,9 @@ func (d *Directory) applied(p *plan) (any, Change, error) {
 	}
 	d.views.drop(p.id)
 	d.whose.drop(p.new)
+	if c, ok := p.new.(*Connection); ok && d.options.Connection != nil {
+		d.options.Connection(p.id, c.Name)
+	}
 	change := Updated
 	if p.old == nil {
 		change = Created

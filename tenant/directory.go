@@ -25,6 +25,9 @@ type Options struct {
 	// RSA gives another signer for an RSA key that was opened, which makes the
 	// same signatures; nil: none. It is called once a key.
 	RSA func(*rsa.PrivateKey) crypto.Signer
+	// Connection is told of a connection that was made or changed, its password
+	// included, once that is stored; nil: nobody. It must not wait.
+	Connection func(t mail.TenantID, name string)
 }
 
 // Directory keeps tenants and all that belongs to them. Its methods may be

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -184,6 +185,32 @@ func TestAnotherSignerForRSA(t *testing.T) {
 	}
 	if calls != 1 {
 		t.Errorf("asked %d times for one key", calls)
+	}
+}
+
+// Whoever wants to know is told of a connection that was made or changed, and
+// not of one that stayed as it was.
+func TestConnectionsAreToldOf(t *testing.T) {
+	w := newWorld(t)
+	var told []string
+	o := options
+	o.Connection = func(_ mail.TenantID, name string) { told = append(told, name) }
+	d, err := tenant.Open(context.Background(), w.store, w.keys, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Directory = d
+	w.must(acme, office)
+	if len(told) != 1 {
+		t.Errorf("made: told of %v", told)
+	}
+	w.must(office)
+	if len(told) != 1 {
+		t.Errorf("left as it was: told of %v", told)
+	}
+	w.must(strings.Replace(office, "hunter22", "hunter23", 1))
+	if !slices.Equal(told, []string{"office", "office"}) {
+		t.Errorf("a new password: told of %v", told)
 	}
 }
 

@@ -164,6 +164,7 @@ func exists(path string) bool {
 // openDirectory opens tenants and what the DNS says of them.
 func (s *server) openDirectory(ctx context.Context) (err error) {
 	o := tenant.Options{PlatformDomain: s.c.PlatformDomain, SendingDomain: s.c.SendingDomain, PlatformRoute: s.c.Upstream.Platform != nil, Log: s.log, RSA: hostRSA().signers(s.log)}
+	o.Connection = func(t mail.TenantID, name string) { s.dispatch.Resume(t, mail.UpstreamID(mail.ConnectionPrefix+name)) }
 	if s.c.Capture {
 		o.DefaultUpstream = mail.UpstreamMailbox
 	}

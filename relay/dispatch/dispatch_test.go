@@ -556,12 +556,46 @@ func TestQueues(t *testing.T) {
 			t.Errorf("%+v", q)
 		}
 		w.way(office, fine)
-		if err := w.d.Resume(context.Background(), spool.Queue{Lane: mail.LaneFor(office, "", mail.StreamTransactional), Tenant: 7}); err != nil {
-			t.Fatal(err)
-		}
+		w.d.Resume(7, office)
 		time.Sleep(10 * time.Minute)
 		if qs := w.d.Queues(context.Background()); len(qs) != 0 {
 			t.Errorf("%+v", qs)
+		}
+	})
+}
+
+// What waits for a site is tried when its upstream is changed, and not when
+// another's is.
+func TestResume(t *testing.T) {
+	scenario(t, Options{}, func(w *world) {
+		w.way(office, fails(noAuth))
+		w.send(7, ups(office), "a@b.example")
+		time.Sleep(time.Second)
+		waits := w.send(7, ups(office), "a@b.example")
+		w.way(office, fine)
+		for _, other := range []struct {
+			t mail.TenantID
+			u mail.UpstreamID
+		}{{8, office}, {7, "connection:other"}, {7, platform}, {7, mx}} {
+			w.d.Resume(other.t, other.u)
+		}
+		time.Sleep(time.Second)
+		w.want(waits, 0, mail.Queued)
+		w.d.Resume(7, office)
+		time.Sleep(time.Second)
+		w.want(waits, 0, mail.Delivered)
+
+		w.way(office, fails(noAuth)) // and is put by again when that was no help
+		w.send(7, ups(office), "a@b.example")
+		time.Sleep(time.Second)
+		before := len(w.triedBy(office))
+		for range 1000 { // more than is noted at once
+			w.d.Resume(7, office)
+		}
+		w.send(7, ups(office), "a@b.example")
+		time.Sleep(time.Second)
+		if n := len(w.triedBy(office)) - before; n > 1 {
+			t.Errorf("%d attempts at a site that still refuses", n)
 		}
 	})
 }

@@ -78,6 +78,7 @@ type Dispatcher struct {
 
 	offers  chan *spool.Stored
 	full    overflow
+	resumes chan string  // keys of sites
 	memory  atomic.Int64 // octets of offered messages in memory
 	backlog atomic.Int64 // ready jobs in open lanes
 
@@ -125,6 +126,7 @@ func New(sp store, planner Planner, o Options) *Dispatcher {
 		o: o, sp: sp, planner: planner, metrics: newMetrics(o.Metrics), made: time.Now(),
 		offers:  make(chan *spool.Stored, 1024),
 		full:    overflow{signal: make(chan struct{}, 1)},
+		resumes: make(chan string, 64),
 		calls:   make(chan func(time.Time)),
 		reports: make(chan *job, o.Workers),
 		work:    make(chan *job, o.Workers),
@@ -209,6 +211,8 @@ func (d *Dispatcher) own(ctx context.Context, o ownership) {
 			d.read(r, time.Now())
 		case <-d.full.signal:
 			d.overflowed(time.Now())
+		case key := <-d.resumes:
+			d.resumed(key, time.Now())
 		case call := <-d.calls:
 			call(time.Now())
 		case chores <- chore:

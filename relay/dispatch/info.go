@@ -112,17 +112,24 @@ func (d *Dispatcher) binding(q *queue, now time.Time) Limit {
 	return LimitNone
 }
 
-// Resume lets the site of a lane be tried at once: call it when the cause of
-// its trouble is known to be gone, as after a new credential.
-func (d *Dispatcher) Resume(ctx context.Context, k spool.Queue) error {
-	return d.call(ctx, func(now time.Time) {
-		if q := d.queues[k]; q != nil {
-			d.hasten(q, now)
-		} else if key, ok := siteKey(k); ok && d.sites[key] != nil {
-			d.sites[key].probe(now)
-			d.look(d.sites[key], now)
+// Resume has the site of a tenant's upstream tried again at once: call it when
+// the cause of its trouble may be gone, as after a new password. It does not
+// wait; where there is no room to note it, the next probe comes by itself.
+func (d *Dispatcher) Resume(t mail.TenantID, u mail.UpstreamID) {
+	if key, ok := siteKey(spool.Queue{Tenant: t, Lane: mail.LaneFor(u, "", "")}); ok {
+		select {
+		case d.resumes <- key:
+		default:
 		}
-	})
+	}
+}
+
+// resumed runs on the owner.
+func (d *Dispatcher) resumed(key string, now time.Time) {
+	if s := d.sites[key]; s != nil {
+		s.probe(now)
+		d.look(s, now)
+	}
 }
 
 // hasten has q's site probed at once.
