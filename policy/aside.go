@@ -44,6 +44,15 @@ type lane struct {
 	metrics *metrics // nil: uncounted
 }
 
+// kept is where what the lane's questions to a stage find out is remembered. A
+// replay asks about tenants as they were once, which are in no other question.
+func (l lane) kept(s *set, stage int) *answers {
+	if l.metrics == nil {
+		return nil
+	}
+	return &s.answers[stage]
+}
+
 func (p Pinned) lane() lane {
 	if p.aside {
 		return lane{turns: p.e.aside}

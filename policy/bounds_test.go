@@ -96,7 +96,7 @@ func TestBoundsDoNotDepend(t *testing.T) {
 		t.Fatal(problems)
 	}
 	for range 2 {
-		_, err := s.stages[stageSender].decide(t.Context(), s, 0, &SenderInput{Time: 1})
+		_, err := s.stages[stageSender].decide(t.Context(), s, 0, &SenderInput{Time: 1}, nil)
 		var limit *plan.Limit
 		if !errors.As(err, &limit) || !strings.Contains(err.Error(), "takes more than 4000000 steps") {
 			t.Errorf("got %v", err)

@@ -104,6 +104,7 @@ type set struct {
 	// documents is the data, beside the store.
 	documents documents
 	needs     Needs
+	answers   [stageCount]answers // given of late
 }
 
 // ruleName identifies what a result object says of itself.
@@ -127,7 +128,7 @@ func compile(src *source, before *set) (*set, Problems) {
 	if before == nil {
 		before = &set{contents: contents{source: newSource()}}
 	}
-	c, problems := read(src, &before.contents)
+	c, problems := readContents(src, &before.contents)
 	if len(problems) > 0 {
 		return nil, problems.sorted()
 	}

@@ -19,9 +19,9 @@ type contents struct {
 	data    map[string]any            // all of them
 }
 
-// read parses a set. What before has in the same words, which may be nil, is not
+// readContents parses a set. What before has in the same words, which may be nil, is not
 // parsed again. Contents of which something is wrong lack that.
-func read(src *source, before *contents) (*contents, Problems) {
+func readContents(src *source, before *contents) (*contents, Problems) {
 	if before == nil {
 		before = &contents{source: newSource()}
 	}

@@ -233,6 +233,9 @@ func (p Pinned) evaluate(ctx context.Context, stage int, in input) (Decision, er
 		lane.metrics.decided(stage, Accept)
 		return Decision{Digest: p.s.digest}, nil
 	}
+	if d, ok := lane.known(ctx, p.s, stage, in); ok {
+		return d, nil
+	}
 	d, err := e.decide(ctx, program, p.s, lane, in)
 	if err != nil {
 		lane.metrics.failed(stage)

@@ -17,14 +17,16 @@ import (
 
 // decide asks one stage about its input. It runs the stage's plan; OPA's own
 // evaluator has the word where there is no plan, and where the plan came upon a
-// fault, because OPA may not have looked there.
-func (p *program) decide(ctx context.Context, s *set, deadline time.Duration, in input) (Decision, error) {
+// fault, because OPA may not have looked there. What the plan decides is kept in
+// answers, unless that is nil.
+func (p *program) decide(ctx context.Context, s *set, deadline time.Duration, in input, kept *answers) (Decision, error) {
 	if p.plan == nil {
 		return p.evaluate(ctx, s, deadline, in.term(p.fields), nil)
 	}
 	sets := make([]*ast.Term, len(p.results))
 	pkg := stages()[p.stage].name
-	if err := p.plan.Eval(ctx, plan.Question{Input: view(in, p.fields), Data: s.documents.term, Deadline: deadline}, sets); err != nil {
+	view := view(in, p.fields)
+	if err := p.plan.Eval(ctx, plan.Question{Input: view, Data: s.documents.term, Deadline: deadline}, sets); err != nil {
 		if isFault(err) {
 			return p.evaluate(ctx, s, deadline, in.term(p.fields), nil)
 		}
@@ -33,6 +35,9 @@ func (p *program) decide(ctx context.Context, s *set, deadline time.Duration, in
 	d, err := p.decode(pkg, s, sets)
 	if err != nil {
 		return Decision{}, fmt.Errorf("policy %s: %w", pkg, err)
+	}
+	if t := tenantIn(in); t != nil && kept != nil {
+		kept.keep(t, view, d)
 	}
 	return d, nil
 }

@@ -58,7 +58,7 @@ func (e *Engine) start(ctx context.Context) error {
 	}
 	var was *contents
 	if kept != nil {
-		was, _ = read(kept, &s.contents)
+		was, _ = readContents(kept, &s.contents)
 	}
 	return e.activate(s, was, Activation{})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"io/fs"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -91,6 +92,17 @@ func BenchmarkDefaults(b *testing.B) {
 		func(in *policy.MessageInput) (policy.Decision, error) { return e.Message(ctx, in) })
 }
 
+// BenchmarkMade is the same with each decision made, as for a question that none
+// before was like.
+func BenchmarkMade(b *testing.B) {
+	p := engine(b, policies.FS, policy.Options{}).Active()
+	ctx := context.Background()
+	stages(b,
+		func(in *policy.SenderInput) (policy.Decision, error) { return p.Sender(ctx, in) },
+		func(in *policy.RecipientInput) (policy.Decision, error) { return p.Recipient(ctx, in) },
+		func(in *policy.MessageInput) (policy.Decision, error) { return p.Message(ctx, in) })
+}
+
 // BenchmarkTopdown is the same on OPA's evaluator.
 func BenchmarkTopdown(b *testing.B) {
 	e := engine(b, policies.FS, policy.Options{})
@@ -115,7 +127,16 @@ func stages(b *testing.B, sender func(*policy.SenderInput) (policy.Decision, err
 	}
 	s := func() { must(sender(&in.sender)) }
 	r := func() { must(recipient(&in.recipient)) }
-	m := func() { must(message(&in.message)) }
+	n := int64(0)
+	m := func() { // no two are the same
+		n++
+		in.message.Time, in.message.Message.Size, in.message.Message.MessageID = n, n, strconv.FormatInt(n, 10)
+		must(message(&in.message))
+	}
+	file := in.message.Message.Attachments
+	b.Run("with a file", func(b *testing.B) { cpu(b, m) })
+	in.message.Message.Attachments = nil
+	defer func() { in.message.Message.Attachments = file }()
 	b.Run("sender", func(b *testing.B) { cpu(b, s) })
 	b.Run("recipient", func(b *testing.B) { cpu(b, r) })
 	b.Run("message", func(b *testing.B) { cpu(b, m) })

@@ -89,9 +89,9 @@ func asGood(t *testing.T, name string, got, want *set) {
 			continue
 		}
 		in := stages()[i].input()
-		d, err := got.stages[i].decide(t.Context(), got, explainWithin, in)
+		d, err := got.stages[i].decide(t.Context(), got, explainWithin, in, nil)
 		byOPA, errOPA := got.stages[i].evaluate(t.Context(), got, explainWithin, in.term(allFields), nil)
-		expected, errExpected := p.decide(t.Context(), want, explainWithin, in)
+		expected, errExpected := p.decide(t.Context(), want, explainWithin, in, nil)
 		if err != nil || errOPA != nil || errExpected != nil || !reflect.DeepEqual(d, expected) || !reflect.DeepEqual(byOPA, expected) {
 			t.Errorf("%s: %+v, %v; OPA: %+v, %v; from nothing: %+v, %v", name, d, err, byOPA, errOPA, expected, errExpected)
 		}

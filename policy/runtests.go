@@ -71,7 +71,7 @@ func Test(ctx context.Context, path string, defaults fs.FS, pattern *regexp.Rege
 }
 
 func runTests(ctx context.Context, src *source, pattern *regexp.Regexp) (TestReport, error) {
-	rules, _ := read(src, nil)
+	rules, _ := readContents(src, nil)
 	modules := rules.modules
 	tests, problems := parse(src.tests, &contents{source: newSource()})
 	if len(problems) > 0 {

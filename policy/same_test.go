@@ -163,7 +163,7 @@ func sameDecision(t *testing.T, name string, s *set, seed uint64) (decided bool)
 		r := rand.New(rand.NewPCG(seed, uint64(i)))
 		in := stages()[i].input()
 		random(r, reflect.ValueOf(in).Elem(), list)
-		got, err := p.decide(context.Background(), s, time.Minute, in)
+		got, err := p.decide(context.Background(), s, time.Minute, in, nil)
 		want, wantErr := p.evaluate(context.Background(), s, time.Minute, in.term(allFields), nil)
 		switch {
 		case (err == nil) != (wantErr == nil):

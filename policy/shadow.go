@@ -210,7 +210,7 @@ func (s *shadow) try(ctx context.Context, e *Engine, q question) {
 		err = m.bounded(q.draft.needs, e.o.MaxInput)
 	}
 	if program := q.draft.stages[q.stage]; program != nil && err == nil {
-		would, err = program.decide(ctx, q.draft, e.o.Deadline, q.in)
+		would, err = program.decide(ctx, q.draft, e.o.Deadline, q.in, nil)
 	}
 	if ctx.Err() != nil {
 		return

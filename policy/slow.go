@@ -71,19 +71,23 @@ func (s *slow) add(t mail.TenantID, failed bool) {
 
 // tenantOf is whose question it is; 0: nobody's.
 func tenantOf(in input) mail.TenantID {
-	var t *Tenant
+	if t := tenantIn(in); t != nil {
+		return t.ID
+	}
+	return 0
+}
+
+// tenantIn is whose question it is; nil: nobody's.
+func tenantIn(in input) *Tenant {
 	switch in := in.(type) {
 	case *SenderInput:
-		t = in.Tenant
+		return in.Tenant
 	case *RecipientInput:
-		t = in.Tenant
+		return in.Tenant
 	case *MessageInput:
-		t = in.Tenant
+		return in.Tenant
 	}
-	if t == nil {
-		return 0
-	}
-	return t.ID
+	return nil
 }
 
 // decide asks a program within the turns of a lane. Who did not fail slowly of late
@@ -118,7 +122,7 @@ func (e *Engine) decide(ctx context.Context, p *program, s *set, l lane, in inpu
 	var d Decision
 	var err error
 	for _, deadline := range tries {
-		if d, err = p.decide(ctx, s, deadline, in); !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+		if d, err = p.decide(ctx, s, deadline, in, l.kept(s, p.stage)); !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
 			break
 		}
 	}

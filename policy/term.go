@@ -5,7 +5,7 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
-	"behalf/policy/plan"
+	"behalf/mail"
 )
 
 // fields is the set of input fields that a policy set refers to. Fields that
@@ -202,9 +202,6 @@ func once(c *atomic.Pointer[ast.Term], build func() *ast.Term) *ast.Term {
 	return t
 }
 
-// lazily marks that objects may be made field by field.
-const lazily fields = 1 << 31
-
 // view is the input as a plan sees it: an input that can be made field by field
 // is, so that nothing is built that no rule reads.
 func view(in input, f fields) *ast.Term {
@@ -223,114 +220,37 @@ func (in *SenderInput) term(f fields) *ast.Term    { return ofSenderInput.of(in,
 func (in *RecipientInput) term(f fields) *ast.Term { return ofRecipientInput.of(in, f) }
 func (in *MessageInput) term(f fields) *ast.Term   { return ofMessageInput.of(in, f) }
 
-// members are the fields of an object that Rego sees of a T.
-type members[T any] []member[T]
-
-// member is one field. It is there when any of its bits is asked for (none:
-// always) and when make gives something.
-type member[T any] struct {
-	key  *ast.Term
-	bits fields
-	make func(v *T, f fields) *ast.Term
-}
-
-func (m *member[T]) term(v *T, f fields) *ast.Term {
-	if m.bits != 0 && m.bits&f == 0 {
-		return nil
-	}
-	return m.make(v, f)
-}
-
-// of is the object, made now or field by field.
-func (m members[T]) of(v *T, f fields) *ast.Term {
-	o := object[T]{v: v, f: f &^ lazily, members: m}
-	if f&lazily == 0 {
-		return o.Whole()
-	}
-	return o.lazy()
-}
-
-// object is a T whose fields are made when they are asked for.
-type object[T any] struct {
-	plan.Lazy
-	v       *T
-	f       fields
-	members members[T]
-}
-
-func (o object[T]) lazy() *ast.Term { return o.Of(&o) }
-
-// Field makes the field of that name.
-func (o *object[T]) Field(name string) *ast.Term {
-	for i := range o.members {
-		if m := &o.members[i]; string(m.key.Value.(ast.String)) == name {
-			return m.term(o.v, o.f|lazily)
-		}
-	}
-	return nil
-}
-
-// Whole makes the object.
-func (o *object[T]) Whole() *ast.Term {
-	var buf [13]pair
-	pairs := buf[:0]
-	for i := range o.members {
-		if t := o.members[i].term(o.v, o.f); t != nil {
-			pairs = append(pairs, pair{o.members[i].key, t})
-		}
-	}
-	return ast.ObjectTerm(pairs...)
-}
-
 // What all stages of a submission have in common. Nil pointers count as empty.
 var ofSenderInput = members[SenderInput]{
-	{keyTime, fTime, func(in *SenderInput, _ fields) *ast.Term { return number(in.Time) }},
-	{keySession, fSession, func(in *SenderInput, _ fields) *ast.Term { return orEmpty(in.Session).term() }},
-	{keyTenant, fTenant, func(in *SenderInput, _ fields) *ast.Term { return orEmpty(in.Tenant).term() }},
-	{keyCredential, fCredential, func(in *SenderInput, _ fields) *ast.Term { return orEmpty(in.Credential).term() }},
-	{keyStream, fStream, func(in *SenderInput, _ fields) *ast.Term { return text(in.Stream) }},
-	{keyUsage, fUsage, func(in *SenderInput, f fields) *ast.Term { return ofUsage.of(orEmpty(in.Usage), f) }},
-	{keyEnvelope, fEnvelope, func(in *SenderInput, f fields) *ast.Term { return ofEnvelope.of(&in.Envelope, f) }},
+	numberField(keyTime, fTime, func(in *SenderInput) int64 { return in.Time }),
+	wholeField(keySession, fSession, func(in *SenderInput) *ast.Term { return orEmpty(in.Session).term() },
+		func(in *SenderInput) sight { return sight{session: in.Session} }),
+	wholeField(keyTenant, fTenant, func(in *SenderInput) *ast.Term { return orEmpty(in.Tenant).term() },
+		func(in *SenderInput) sight { return sight{tenant: in.Tenant} }),
+	wholeField(keyCredential, fCredential, func(in *SenderInput) *ast.Term { return orEmpty(in.Credential).term() },
+		func(in *SenderInput) sight {
+			c := orEmpty(in.Credential)
+			return sight{text: c.Username, more: c.Scope}
+		}),
+	textField(keyStream, fStream, func(in *SenderInput) string { return in.Stream }),
+	partField(keyUsage, fUsage, func(in *SenderInput) *Usage { return orEmpty(in.Usage) }, ofUsage),
+	partField(keyEnvelope, fEnvelope, func(in *SenderInput) *Envelope { return &in.Envelope }, ofEnvelope),
 }
 
 var ofRecipientInput = append(
 	inherited(ofSenderInput, func(in *RecipientInput) *SenderInput { return &in.SenderInput }),
-	member[RecipientInput]{keyRecipient, fRecipient, func(in *RecipientInput, f fields) *ast.Term { return ofRecipient.of(&in.Recipient, f) }},
+	partField(keyRecipient, fRecipient, func(in *RecipientInput) *Recipient { return &in.Recipient }, ofRecipient),
 )
 
 var ofMessageInput = append(
 	inherited(ofSenderInput, func(in *MessageInput) *SenderInput { return &in.SenderInput }),
-	member[MessageInput]{keyIdentity, fIdentity, func(in *MessageInput, f fields) *ast.Term { return ofIdentity.of(&in.Identity, f) }},
-	member[MessageInput]{keyMessage, fMessage, func(in *MessageInput, f fields) *ast.Term { return ofMessage.of(&in.Message, f) }},
-	member[MessageInput]{keyCandidates, fCandidates, func(in *MessageInput, _ fields) *ast.Term { return list(in.Candidates, (*Candidate).term) }},
-	member[MessageInput]{keyAuthentication, fAuthentication, func(in *MessageInput, f fields) *ast.Term { return ofAuthentication.of(&in.Authentication, f) }},
-	member[MessageInput]{keyBulk, fBulk, func(in *MessageInput, _ fields) *ast.Term { return list(in.Bulk, (*Bulk).term) }},
-	member[MessageInput]{keyUnusual, fUnusual, func(in *MessageInput, f fields) *ast.Term { return ofUnusual.of(&in.Unusual, f) }},
+	partField(keyIdentity, fIdentity, func(in *MessageInput) *Identity { return &in.Identity }, ofIdentity),
+	partField(keyMessage, fMessage, func(in *MessageInput) *Message { return &in.Message }, ofMessage),
+	listField(keyCandidates, fCandidates, func(in *MessageInput) []Candidate { return in.Candidates }, listOf((*Candidate).term)),
+	partField(keyAuthentication, fAuthentication, func(in *MessageInput) *Authentication { return &in.Authentication }, ofAuthentication),
+	listField(keyBulk, fBulk, func(in *MessageInput) []Bulk { return in.Bulk }, listOf((*Bulk).term)),
+	partField(keyUnusual, fUnusual, func(in *MessageInput) *Unusual { return &in.Unusual }, ofUnusual),
 )
-
-// inherited are the members of a type that T embeds.
-func inherited[T, E any](all members[E], embedded func(*T) *E) members[T] {
-	mine := make(members[T], len(all))
-	for i, m := range all {
-		mine[i] = member[T]{m.key, m.bits, func(v *T, f fields) *ast.Term { return m.make(embedded(v), f) }}
-	}
-	return mine
-}
-
-func list[T any](all []T, term func(*T) *ast.Term) *ast.Term {
-	terms := make([]*ast.Term, len(all))
-	for i := range all {
-		terms[i] = term(&all[i])
-	}
-	return ast.ArrayTerm(terms...)
-}
-
-func orEmpty[T any](p *T) *T {
-	if p == nil {
-		return new(T)
-	}
-	return p
-}
 
 func (s *Session) term() *ast.Term {
 	return once(&s.cached, func() *ast.Term {
@@ -365,81 +285,81 @@ func (c *Credential) term() *ast.Term {
 }
 
 var ofUsage = members[Usage]{
-	{keyHour, 0, func(u *Usage, f fields) *ast.Term { return ofWindow.of(&u.Hour, f) }},
-	{keyDay, 0, func(u *Usage, f fields) *ast.Term { return ofWindow.of(&u.Day, f) }},
-	{keyCredential, fUsageCredential, func(u *Usage, f fields) *ast.Term { return ofCredentialUsage.of(&u.Credential, f) }},
+	partField(keyHour, 0, func(u *Usage) *Window { return &u.Hour }, ofWindow),
+	partField(keyDay, 0, func(u *Usage) *Window { return &u.Day }, ofWindow),
+	partField(keyCredential, fUsageCredential, func(u *Usage) *CredentialUsage { return &u.Credential }, ofCredentialUsage),
 }
 
 var ofCredentialUsage = members[CredentialUsage]{
-	{keyHour, 0, func(u *CredentialUsage, f fields) *ast.Term { return ofWindow.of(&u.Hour, f) }},
-	{keyDay, 0, func(u *CredentialUsage, f fields) *ast.Term { return ofWindow.of(&u.Day, f) }},
+	partField(keyHour, 0, func(u *CredentialUsage) *Window { return &u.Hour }, ofWindow),
+	partField(keyDay, 0, func(u *CredentialUsage) *Window { return &u.Day }, ofWindow),
 }
 
 var ofWindow = members[Window]{
-	{keyMessages, 0, func(w *Window, _ fields) *ast.Term { return number(w.Messages) }},
-	{keyRecipients, 0, func(w *Window, _ fields) *ast.Term { return number(w.Recipients) }},
-	{keyNewRecipients, 0, func(w *Window, _ fields) *ast.Term { return number(w.NewRecipients) }},
-	{keyBounces, 0, func(w *Window, _ fields) *ast.Term { return number(w.Bounces) }},
-	{keyComplaints, 0, func(w *Window, _ fields) *ast.Term { return number(w.Complaints) }},
+	numberField(keyMessages, 0, func(w *Window) int64 { return w.Messages }),
+	numberField(keyRecipients, 0, func(w *Window) int64 { return w.Recipients }),
+	numberField(keyNewRecipients, 0, func(w *Window) int64 { return w.NewRecipients }),
+	numberField(keyBounces, 0, func(w *Window) int64 { return w.Bounces }),
+	numberField(keyComplaints, 0, func(w *Window) int64 { return w.Complaints }),
 }
 
 var ofEnvelope = members[Envelope]{
-	{keyFrom, 0, func(e *Envelope, _ fields) *ast.Term { return text(e.From) }},
-	{keyFromDomain, 0, func(e *Envelope, _ fields) *ast.Term { return text(e.FromDomain) }},
-	{keySize, 0, func(e *Envelope, _ fields) *ast.Term { return number(e.Size) }},
-	{keyRecipients, 0, func(e *Envelope, _ fields) *ast.Term { return number(int64(e.Recipients)) }},
-	{keyNewRecipients, 0, func(e *Envelope, _ fields) *ast.Term { return number(int64(e.NewRecipients)) }},
-	{keyUTF8, 0, func(e *Envelope, _ fields) *ast.Term { return boolean(e.UTF8) }},
-	{keyEightBit, 0, func(e *Envelope, _ fields) *ast.Term { return boolean(e.EightBit) }},
-	{keyRequireTLS, 0, func(e *Envelope, _ fields) *ast.Term { return boolean(e.RequireTLS) }},
+	textField(keyFrom, 0, func(e *Envelope) string { return e.From }),
+	textField(keyFromDomain, 0, func(e *Envelope) string { return e.FromDomain }),
+	numberField(keySize, 0, func(e *Envelope) int64 { return e.Size }),
+	numberField(keyRecipients, 0, func(e *Envelope) int { return e.Recipients }),
+	numberField(keyNewRecipients, 0, func(e *Envelope) int { return e.NewRecipients }),
+	flagField(keyUTF8, 0, func(e *Envelope) bool { return e.UTF8 }),
+	flagField(keyEightBit, 0, func(e *Envelope) bool { return e.EightBit }),
+	flagField(keyRequireTLS, 0, func(e *Envelope) bool { return e.RequireTLS }),
 }
 
 var ofRecipient = members[Recipient]{
-	{keyAddress, 0, func(r *Recipient, _ fields) *ast.Term { return text(r.Address) }},
-	{keyDomain, 0, func(r *Recipient, _ fields) *ast.Term { return text(r.Domain) }},
-	{keySite, 0, func(r *Recipient, _ fields) *ast.Term { return text(r.Site) }},
-	{keyFamily, 0, func(r *Recipient, _ fields) *ast.Term { return text(r.Family) }},
-	{keyFirstTime, fFirstTime, func(r *Recipient, _ fields) *ast.Term { return boolean(r.FirstTime) }},
-	{keySuppressed, fSuppressed, func(r *Recipient, _ fields) *ast.Term { return boolean(r.Suppressed) }},
+	textField(keyAddress, 0, func(r *Recipient) string { return r.Address }),
+	textField(keyDomain, 0, func(r *Recipient) string { return r.Domain }),
+	textField(keySite, 0, func(r *Recipient) string { return r.Site }),
+	textField(keyFamily, 0, func(r *Recipient) string { return r.Family }),
+	flagField(keyFirstTime, fFirstTime, func(r *Recipient) bool { return r.FirstTime }),
+	flagField(keySuppressed, fSuppressed, func(r *Recipient) bool { return r.Suppressed }),
 }
 
 var ofIdentity = members[Identity]{
-	{keyAddress, 0, func(i *Identity, _ fields) *ast.Term { return text(i.Address) }},
-	{keyVerified, 0, func(i *Identity, _ fields) *ast.Term { return boolean(i.Verified) }},
-	{keyForeign, 0, func(i *Identity, _ fields) *ast.Term { return boolean(i.Foreign) }},
-	{keyMethods, 0, func(i *Identity, _ fields) *ast.Term { return texts(i.Methods) }},
+	textField(keyAddress, 0, func(i *Identity) string { return i.Address }),
+	flagField(keyVerified, 0, func(i *Identity) bool { return i.Verified }),
+	flagField(keyForeign, 0, func(i *Identity) bool { return i.Foreign }),
+	listField(keyMethods, 0, func(i *Identity) []mail.Method { return i.Methods }, texts[mail.Method]),
 }
 
 var ofMessage = members[Message]{
-	{keyFrom, 0, func(m *Message, _ fields) *ast.Term { return text(m.From) }},
-	{keyFromDomain, 0, func(m *Message, _ fields) *ast.Term { return text(m.FromDomain) }},
-	{keyFromName, 0, func(m *Message, _ fields) *ast.Term { return text(m.FromName) }},
-	{keySubject, 0, func(m *Message, _ fields) *ast.Term { return text(m.Subject) }},
-	{keyMessageID, 0, func(m *Message, _ fields) *ast.Term { return text(m.MessageID) }},
-	{keySize, 0, func(m *Message, _ fields) *ast.Term { return number(m.Size) }},
-	{keyTag, 0, func(m *Message, _ fields) *ast.Term { return text(m.Tag) }},
-	{keyOneClick, 0, func(m *Message, _ fields) *ast.Term { return boolean(m.OneClick) }},
-	{keyHeaders, fHeaders, func(m *Message, _ fields) *ast.Term { return list(m.Headers, headerTerm) }},
-	{keyAttachments, fAttachments, func(m *Message, _ fields) *ast.Term { return list(m.Attachments, (*Attachment).term) }},
-	{keyURLHosts, fURLHosts, func(m *Message, _ fields) *ast.Term { return texts(m.URLHosts) }},
+	textField(keyFrom, 0, func(m *Message) string { return m.From }),
+	textField(keyFromDomain, 0, func(m *Message) string { return m.FromDomain }),
+	textField(keyFromName, 0, func(m *Message) string { return m.FromName }),
+	textField(keySubject, 0, func(m *Message) string { return m.Subject }),
+	textField(keyMessageID, 0, func(m *Message) string { return m.MessageID }),
+	numberField(keySize, 0, func(m *Message) int64 { return m.Size }),
+	textField(keyTag, 0, func(m *Message) string { return m.Tag }),
+	flagField(keyOneClick, 0, func(m *Message) bool { return m.OneClick }),
+	listField(keyHeaders, fHeaders, func(m *Message) [][2]string { return m.Headers }, listOf(headerTerm)),
+	listField(keyAttachments, fAttachments, func(m *Message) []Attachment { return m.Attachments }, listOf((*Attachment).term)),
+	listField(keyURLHosts, fURLHosts, func(m *Message) []string { return m.URLHosts }, texts[string]),
 }
 
 var ofAuthentication = members[Authentication]{
-	{keyMethod, 0, func(a *Authentication, _ fields) *ast.Term { return text(a.Method) }},
-	{keyFromDomain, 0, func(a *Authentication, _ fields) *ast.Term { return text(a.FromDomain) }},
-	{keySPF, 0, func(a *Authentication, _ fields) *ast.Term { return boolean(a.SPF) }},
-	{keyDKIM, 0, func(a *Authentication, _ fields) *ast.Term { return boolean(a.DKIM) }},
-	{keyDMARCPolicy, 0, func(a *Authentication, _ fields) *ast.Term { return text(a.DMARCPolicy) }},
-	{keyReverseDNS, 0, func(a *Authentication, _ fields) *ast.Term { return boolean(a.ReverseDNS) }},
+	textField(keyMethod, 0, func(a *Authentication) mail.Method { return a.Method }),
+	textField(keyFromDomain, 0, func(a *Authentication) string { return a.FromDomain }),
+	flagField(keySPF, 0, func(a *Authentication) bool { return a.SPF }),
+	flagField(keyDKIM, 0, func(a *Authentication) bool { return a.DKIM }),
+	textField(keyDMARCPolicy, 0, func(a *Authentication) string { return a.DMARCPolicy }),
+	flagField(keyReverseDNS, 0, func(a *Authentication) bool { return a.ReverseDNS }),
 }
 
 var ofUnusual = members[Unusual]{
-	{keyScore, 0, func(u *Unusual, _ fields) *ast.Term { return number(u.Score) }},
-	{keyNewRecipients, 0, func(u *Unusual, _ fields) *ast.Term { return number(u.NewRecipients) }},
-	{keyHeld, 0, func(u *Unusual, _ fields) *ast.Term { return number(u.Held) }},
-	{keyHeldOctets, 0, func(u *Unusual, _ fields) *ast.Term { return number(u.HeldOctets) }},
-	{keyTenantHeld, 0, func(u *Unusual, _ fields) *ast.Term { return number(u.TenantHeldOctets) }},
-	{keyReasons, 0, func(u *Unusual, _ fields) *ast.Term { return list(u.Reasons, (*Points).term) }},
+	numberField(keyScore, 0, func(u *Unusual) int64 { return u.Score }),
+	numberField(keyNewRecipients, 0, func(u *Unusual) int64 { return u.NewRecipients }),
+	numberField(keyHeld, 0, func(u *Unusual) int64 { return u.Held }),
+	numberField(keyHeldOctets, 0, func(u *Unusual) int64 { return u.HeldOctets }),
+	numberField(keyTenantHeld, 0, func(u *Unusual) int64 { return u.TenantHeldOctets }),
+	listField(keyReasons, 0, func(u *Unusual) []Points { return u.Reasons }, listOf((*Points).term)),
 }
 
 func headerTerm(h *[2]string) *ast.Term { return ast.ArrayTerm(text(h[0]), text(h[1])) }

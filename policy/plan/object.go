@@ -37,6 +37,21 @@ func (l *Lazy) Of(src Source) *ast.Term {
 	return &l.term
 }
 
+// Source is what l stands for.
+func (l *Lazy) Source() Source { return l.src }
+
+// Read calls visit with each field that was read, nil where there is none. It
+// reports whether the whole was made besides.
+func (l *Lazy) Read(visit func(name string, t *ast.Term)) (whole bool) {
+	for _, f := range l.known[:l.n] {
+		visit(f.name, f.term)
+	}
+	for _, f := range l.more {
+		visit(f.name, f.term)
+	}
+	return l.whole != nil
+}
+
 // get gives a field, nil when there is none.
 func (l *Lazy) get(key *ast.Term) *ast.Term {
 	if l.whole != nil {
