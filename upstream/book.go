@@ -102,12 +102,17 @@ func (b *Book) wait(ctx context.Context, p *page) (Upstream, func()) {
 
 // done ends one use, once.
 func (b *Book) done(p *page) func() {
-	return sync.OnceFunc(func() {
+	over := false
+	return func() {
 		b.mu.Lock()
 		defer b.mu.Unlock()
+		if over {
+			return
+		}
+		over = true
 		p.users--
 		b.retire(p)
-	})
+	}
 }
 
 // remove takes a page out; b.mu is held.

@@ -42,6 +42,7 @@ type Pool struct {
 	mu      sync.Mutex
 	places  map[string]*place
 	open    int       // sessions, and leases about to dial
+	idle    int       // of them, idle
 	waiting []*waiter // in order of arrival
 	sweep   *time.Timer
 	closed  bool
@@ -126,6 +127,7 @@ func (p *Pool) grant(key string) *Lease {
 		n := len(pl.idle) - 1
 		c := pl.idle[n] // the one used last, so that the others can age
 		pl.idle = pl.idle[:n]
+		p.idle--
 		if c.alive() {
 			return &Lease{Client: c, pool: p, key: key}
 		}
@@ -157,6 +159,9 @@ func (p *Pool) drop(key string, pl *place) {
 
 // evict closes the idle session that was unused for longest.
 func (p *Pool) evict() bool {
+	if p.idle == 0 {
+		return false
+	}
 	var oldest *place
 	var key string
 	for k, pl := range p.places {
@@ -164,11 +169,9 @@ func (p *Pool) evict() bool {
 			oldest, key = pl, k
 		}
 	}
-	if oldest == nil {
-		return false
-	}
 	c := oldest.idle[0]
 	oldest.idle = oldest.idle[1:]
+	p.idle--
 	p.drop(key, oldest)
 	c.Close()
 	return true
@@ -196,6 +199,7 @@ func (l *Lease) Release() {
 	if keep && !p.closed {
 		c.used = time.Now()
 		pl.idle = append(pl.idle, c)
+		p.idle++
 		if p.sweep == nil {
 			p.sweep = p.later(p.limits.Idle)
 		}
@@ -208,15 +212,16 @@ func (l *Lease) Release() {
 	p.serve()
 }
 
-// serve gives leases to those who wait and may now have one.
+// serve gives what was released to the first of those who wait that may have it.
+// It is one session or place, so that the others go on waiting.
 func (p *Pool) serve() {
-	p.waiting = slices.DeleteFunc(p.waiting, func(w *waiter) bool {
-		l := p.grant(w.key)
-		if l != nil {
+	for i, w := range p.waiting {
+		if l := p.grant(w.key); l != nil {
 			w.grant <- l
+			p.waiting = slices.Delete(p.waiting, i, i+1)
+			return
 		}
-		return l != nil
-	})
+	}
 }
 
 // later runs the sweep once.
@@ -246,6 +251,7 @@ func (p *Pool) closeIdle() {
 			n++
 		}
 		pl.idle = slices.Delete(pl.idle, 0, n)
+		p.idle -= n
 		left = left || len(pl.idle) > 0
 		for range n {
 			p.drop(key, pl)
@@ -273,6 +279,7 @@ func (p *Pool) Close() error {
 			c.Close()
 			p.drop(key, pl)
 		}
+		p.idle -= len(pl.idle)
 		pl.idle = nil
 	}
 	for _, w := range p.waiting {

@@ -60,7 +60,8 @@ type Renderer struct {
 
 	mu   sync.Mutex
 	head []byte // the client's header with the edits made; nil until needed
-	done map[change]*Rendered
+	utf8 bool   // it has octets over 127
+	done []*Rendered
 }
 
 // New gives a renderer; nothing is computed yet.
@@ -93,17 +94,16 @@ func (r *Renderer) For(ctx context.Context, caps Caps) (*Rendered, error) {
 		return nil, err
 	}
 	c := r.change(caps)
-	if d, ok := r.done[c]; ok {
-		return d, nil
+	for _, d := range r.done { // of eight changes at most
+		if d.change == c {
+			return d, nil
+		}
 	}
 	d, err := r.render(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	if r.done == nil {
-		r.done = make(map[change]*Rendered, 1)
-	}
-	r.done[c] = d
+	r.done = append(r.done, d)
 	return d, nil
 }
 
@@ -124,12 +124,17 @@ func (r *Renderer) edit() error {
 		edits = append(edits[:len(edits):len(edits)], hop.Edits...)
 	}
 	edited := header.Apply(client, edits)
-	head := make([]byte, 0, len(edited)+len(m.Front)+256)
+	size := len(m.Front) + len(edited) + len("\r\n\r\n")
+	for _, f := range hop.Front {
+		size += len(f.Name) + len(f.Value) + 64 // folded, it is somewhat longer
+	}
+	head := make([]byte, 0, size)
 	for _, f := range hop.Front {
 		head = header.AppendField(head, f.Name, f.Value)
 	}
 	head = append(append(head, m.Front...), edited...)
 	r.head = endHeader(head)
+	r.utf8 = header.NeedsUTF8(r.head)
 	return nil
 }
 
@@ -147,26 +152,24 @@ func endHeader(h []byte) []byte {
 func (r *Renderer) change(caps Caps) change {
 	form := r.in.Message.Body
 	binary := form.Binary && caps.BinaryMIME
-	utf8 := header.NeedsUTF8(r.head)
 	return change{
 		sevenBit: form.EightBit && !caps.EightBitMIME && !binary,
 		shorten:  (form.Long || form.Binary) && !binary,
 		// What only our own edits brought in is encoded for every hop.
-		downgrade: utf8 && (!caps.SMTPUTF8 || !form.UTF8),
+		downgrade: r.utf8 && (!caps.SMTPUTF8 || !form.UTF8),
 	}
 }
 
 func (r *Renderer) render(ctx context.Context, c change) (*Rendered, error) {
 	m := r.in.Message
-	d := &Rendered{in: &r.in, head: r.head, hash: m.BodyHash, binary: m.Body.Binary && !c.shorten}
+	d := &Rendered{in: &r.in, change: c, head: r.head, utf8: r.utf8, hash: m.BodyHash, binary: m.Body.Binary && !c.shorten}
 	if c.downgrade {
 		h, err := header.Downgrade(d.head)
 		if err != nil {
 			return nil, err
 		}
-		d.head = h
+		d.head, d.utf8 = h, header.NeedsUTF8(h)
 	}
-	d.utf8 = header.NeedsUTF8(d.head)
 	d.eightBit = m.Body.EightBit && !c.sevenBit || d.utf8
 	d.bodySize = m.Size - int64(m.HeaderSize)
 	if c.body() {
@@ -202,6 +205,7 @@ func (r *Renderer) reencode(ctx context.Context, d *Rendered, c change) error {
 // Rendered is a message as it goes to one hop.
 type Rendered struct {
 	in       *Input
+	change   change
 	head     []byte
 	hash     [32]byte
 	bodySize int64
@@ -231,6 +235,9 @@ func (d *Rendered) Binary() bool { return d.binary }
 
 // Signed names the signatures, "d=… s=… a=…".
 func (d *Rendered) Signed() []string {
+	if len(d.in.Keys) == 0 {
+		return nil
+	}
 	s := make([]string, len(d.in.Keys))
 	for i, k := range d.in.Keys {
 		s[i] = k.String()
@@ -249,7 +256,7 @@ func (d *Rendered) Prepare(ctx context.Context) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.signed {
+	if d.signed || len(d.in.Keys) == 0 {
 		return nil
 	}
 	s, err := d.draft.Sign()
@@ -266,7 +273,7 @@ func (d *Rendered) WriteTo(w io.Writer) (int64, error) {
 		return 0, err
 	}
 	var total int64
-	for _, b := range [][]byte{d.signatures, d.head} {
+	for _, b := range [...][]byte{d.signatures, d.head} {
 		if len(b) == 0 {
 			continue
 		}
