@@ -72,7 +72,7 @@ func parse(args []string) (o options, err error) {
 	sizes := f.String("sizes", "4096,24576,65536", "matrix, signed: octets of a message")
 	connections := f.String("connections", "1,20,100", "matrix, signed: parallel connections")
 	f.IntVar(&o.repeats, "repeats", 0, "runs of each workload and of each point of a curve; default 3")
-	f.IntVar(&o.few, "few", 0, "matrix, signed: messages of a run with one connection; default 1500, signed 500")
+	f.IntVar(&o.few, "few", 0, "matrix, signed: messages of a run with one connection; default 1500, signed never more than 500")
 	f.IntVar(&o.many, "many", 0, "matrix, signed: messages of a run with more connections; default 3000")
 	f.DurationVar(&o.span, "for", 0, "soak: how long, default 1h; fair: each phase, default 30s")
 	f.StringVar(&o.program, "behalf", "bin/behalf", "the relay's program")
