@@ -243,16 +243,17 @@ func (j *Journal) lost(n int, err error) {
 	}
 }
 
-// buffer is an empty buffer to encode into.
-func (j *Journal) buffer() []byte {
+// buffer is a buffer to encode into.
+func (j *Journal) buffer() *[]byte {
 	if b, ok := j.buffers.Get().(*[]byte); ok {
-		return (*b)[:0]
+		return b
 	}
-	return make([]byte, 0, 2048)
+	b := make([]byte, 0, 2048)
+	return &b
 }
 
-func (j *Journal) putBuffer(b []byte) {
-	if cap(b) <= 4*splitAt {
-		j.buffers.Put(&b)
+func (j *Journal) putBuffer(b *[]byte) {
+	if cap(*b) <= 4*splitAt {
+		j.buffers.Put(b)
 	}
 }

@@ -28,12 +28,15 @@ type Transaction struct {
 // counted.
 type Record struct {
 	j    *Journal
-	head Entry     // without its asks
+	head Entry // without its asks
+	end  End
 	n    int       // asks since the last part
 	asks cborItems // they themselves
-	// What the ask before was, nothing at the beginning of a part: its usage, and
-	// where in asks the rest stands.
-	used           *policy.Usage
+	lent *[]byte   // what asks is written into; nil: nothing yet
+	// What the ask before was, nothing at the beginning of a part: its usage, if it
+	// had one, and where in asks the rest stands.
+	hasUsed        bool
+	used           policy.Usage
 	begun, decided span
 }
 
@@ -81,8 +84,9 @@ func (r *Record) Message(in *policy.MessageInput, d *policy.Decision, err error)
 // begin writes the beginning of an ask. What all of them share goes to the head.
 func (r *Record) begin(stage uint8, in *policy.SenderInput) {
 	r.head.Session, r.head.Tenant, r.head.Credential = in.Session, in.Tenant, in.Credential
-	if r.asks.b == nil {
-		r.asks.b = r.j.buffer()
+	if r.lent == nil {
+		r.lent = r.j.buffer()
+		r.asks.b = (*r.lent)[:0]
 	}
 	r.asks.fields(askFields)
 	number(&r.asks, &stage)
@@ -96,17 +100,16 @@ func (r *Record) begin(stage uint8, in *policy.SenderInput) {
 // usage writes the usage unless it is that of the ask before; it is compared by
 // itself because its many numbers take their time.
 func (r *Record) usage(u *policy.Usage) {
-	if r.used != nil && u != nil && *r.used == *u {
+	if r.hasUsed && u != nil && r.used == *u {
 		r.asks.b = append(r.asks.b, isUndefined)
 		return
 	}
-	pointer(&r.asks, &u, usage)
-	if u == nil {
-		r.used = nil
+	if r.hasUsed = u != nil; !r.hasUsed {
+		r.asks.b = append(r.asks.b, isNull)
 		return
 	}
-	own := *u
-	r.used = &own
+	usage(&r.asks, u)
+	r.used = *u
 }
 
 // answer writes the rest of an ask.
@@ -140,19 +143,22 @@ func (r *Record) End(e End) {
 	if r == nil || r.head.Session == nil && r.n == 0 {
 		return
 	}
-	r.head.End = &e
+	r.end = e
+	r.head.End = &r.end
 	r.emit()
-	r.j.putBuffer(r.asks.b)
-	r.asks.b = nil
+	if r.lent != nil {
+		*r.lent = r.asks.b
+		r.j.putBuffer(r.lent)
+		r.lent, r.asks.b = nil, nil
+	}
 }
 
 // emit hands the part over.
 func (r *Record) emit() {
-	c := cborItems{b: r.j.buffer()}
-	head(&c, &r.head, &r.n)
-	r.j.append(c.b, r.asks.b, r.head.Time.UnixNano())
-	r.j.putBuffer(c.b)
+	asks := len(r.asks.b)
+	head(&r.asks, &r.head, &r.n) // behind what it belongs before, for want of another buffer
+	r.j.append(r.asks.b[asks:], r.asks.b[:asks], r.head.Time.UnixNano())
 	r.asks.b = r.asks.b[:0]
 	r.head.Part, r.n = r.head.Part+1, 0
-	r.used, r.begun, r.decided = nil, span{}, span{}
+	r.hasUsed, r.begun, r.decided = false, span{}, span{}
 }
