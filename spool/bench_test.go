@@ -119,30 +119,37 @@ func BenchmarkFlat(b *testing.B) {
 	}
 }
 
-// fill queues n messages in 100 lanes of 10 tenants, by many goroutines.
-func fill(b *testing.B, s *Spool, n int) {
+// fill queues n messages of 10 tenants, 100 in a lane, many in one transaction.
+func fill(b testing.TB, s *Spool, n int) {
 	b.Helper()
-	var next atomic.Int64
-	var wg sync.WaitGroup
-	for range 200 {
-		wg.Go(func() {
-			for i := next.Add(1); i <= int64(n); i = next.Add(1) {
-				m, rs := benchMessage(s)
-				m.Tenant = mail.TenantID(i % 10)
-				m.ID = s.NewID(m.Tenant, m.Accepted)
-				rs[0].Address.Domain = fmt.Sprintf("d%d.example", i%100)
-				rs[0].Next = m.Accepted.Add(time.Duration(i) * time.Millisecond)
-				d := s.Draft()
-				d.Write([]byte("short"))
-				st, err := s.Put(context.Background(), d, m, rs, nil, nil)
-				if err != nil {
-					panic(err)
-				}
-				st.Release()
+	const together = 200
+	for i := 0; i < n; i += together {
+		var ps []*prepared
+		for k := i; k < min(i+together, n); k++ {
+			m, rs := benchMessage(s)
+			m.Tenant = mail.TenantID(k % 10)
+			m.ID = s.NewID(m.Tenant, m.Accepted)
+			rs[0].Address.Domain = fmt.Sprintf("d%d.example", k%(n/100))
+			rs[0].Next = m.Accepted.Add(time.Duration(k) * time.Millisecond)
+			p, err := s.prepare(m, rs, nil, nil)
+			if err != nil {
+				b.Fatal(err)
 			}
+			p.head.Body.Size = 5
+			ps = append(ps, p)
+		}
+		err := s.update(context.Background(), func(t *tx) error {
+			for _, p := range ps {
+				if err := t.put(p); err != nil {
+					return err
+				}
+			}
+			return nil
 		})
+		if err != nil {
+			b.Fatal(err)
+		}
 	}
-	wg.Wait()
 }
 
 func flatPut(b *testing.B, s *Spool) {

@@ -25,24 +25,31 @@ func newCodec() (codec, error) {
 const chunkSize = 64
 
 // appendMessage encodes m behind b.
-func appendMessage(b []byte, m *mail.Message) []byte {
-	r := record{b: b}
-	shapeMessage(&r, m)
-	return r.b
+func (r *record) appendMessage(b []byte, m *mail.Message) []byte {
+	*r = record{b: b}
+	shapeMessage(r, m)
+	return r.written()
 }
 
 // appendRecipients encodes the recipients of a row behind b.
-func appendRecipients(b []byte, rs []mail.Recipient) []byte {
-	r := record{b: b}
-	listItems(&r, &rs, shapeRecipient)
-	return r.b
+func (r *record) appendRecipients(b []byte, rs []mail.Recipient) []byte {
+	*r = record{b: b}
+	listItems(r, &rs, shapeRecipient)
+	return r.written()
 }
 
 // appendEvent encodes e behind b, without its number.
-func appendEvent(b []byte, e *mail.Event) []byte {
-	r := record{b: b}
-	shapeEvent(&r, e)
-	return r.b
+func (r *record) appendEvent(b []byte, e *mail.Event) []byte {
+	*r = record{b: b}
+	shapeEvent(r, e)
+	return r.written()
+}
+
+// written gives what was written and keeps nothing of it.
+func (r *record) written() []byte {
+	b := r.b
+	*r = record{}
+	return b
 }
 
 // fits says that a value cannot be stored for its size.
@@ -54,8 +61,15 @@ func fits(what string, size int) error {
 }
 
 func (c codec) decodeRecipients(value []byte) ([]mail.Recipient, error) {
+	var r record
+	return c.readRecipients(&r, value)
+}
+
+// readRecipients is decodeRecipients with a record that is used again.
+func (c codec) readRecipients(r *record, value []byte) ([]mail.Recipient, error) {
 	var rs []mail.Recipient
-	if r := reader(value); !readRecipients(&r, &rs) {
+	*r = reader(value)
+	if listItems(r, &rs, shapeRecipient); !r.ended() {
 		rs = nil
 		if err := c.dec.Unmarshal(value, &rs); err != nil {
 			return nil, fmt.Errorf("spool: decode recipients: %w", err)
@@ -72,11 +86,6 @@ func (c codec) decodeRecipients(value []byte) ([]mail.Recipient, error) {
 		last = to.Lane
 	}
 	return rs, nil
-}
-
-func readRecipients(r *record, rs *[]mail.Recipient) bool {
-	listItems(r, rs, shapeRecipient)
-	return r.ended()
 }
 
 func (c codec) decodeMessage(value []byte) (*mail.Message, error) {

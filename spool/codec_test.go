@@ -53,7 +53,7 @@ func sampleRecipient(i int) mail.Recipient {
 func TestRecordsComeBack(t *testing.T) {
 	c := testCodec(t)
 	m := sampleMessage()
-	b := appendMessage(nil, m)
+	b := new(record).appendMessage(nil, m)
 	back, err := c.decodeMessage(b)
 	if err != nil || !reflect.DeepEqual(back, m) {
 		t.Errorf("message: got %+v, %v\nwant %+v", back, err, m)
@@ -62,13 +62,13 @@ func TestRecordsComeBack(t *testing.T) {
 	rs[1].Tries, rs[1].Notify, rs[1].Trouble = 3, mail.NotifyDelay, noon
 	rs[1].Last = &mail.Failure{Code: 451, Enhanced: mail.Enhanced{4, 7, 1}, Text: "try later", Scope: mail.OfDestination,
 		Reason: mail.ReasonRate, Stage: mail.StageSession, RetryAfter: time.Minute}
-	b = appendRecipients(nil, rs)
+	b = new(record).appendRecipients(nil, rs)
 	if got, err := c.decodeRecipients(b); err != nil || !reflect.DeepEqual(got, rs) {
 		t.Errorf("recipients: got %+v, %v\nwant %+v", got, err, rs)
 	}
 	e := mail.Event{Seq: 9, At: noon, Type: mail.EventDeferred, Message: m.ID, Recipients: []int{1}, Next: noon.Add(time.Hour),
 		Attempt: &mail.Attempt{At: noon.Add(time.Microsecond), Took: 17 * time.Millisecond, Upstream: "mx", Failure: rs[1].Last}}
-	b = appendEvent(nil, &e)
+	b = new(record).appendEvent(nil, &e)
 	if got, err := c.decodeEvent(keyEvent(0, 9), b); err != nil || !reflect.DeepEqual(got, e) {
 		t.Errorf("event: got %+v, %v\nwant %+v", got, err, e)
 	}
@@ -80,12 +80,12 @@ func TestOctetsThatAreNotUTF8(t *testing.T) {
 	c := testCodec(t)
 	m := sampleMessage()
 	m.Subject = "caf\xe9"
-	b := appendMessage(nil, m)
+	b := new(record).appendMessage(nil, m)
 	if back, err := c.decodeMessage(b); err != nil || back.Subject != m.Subject {
 		t.Errorf("subject: got %v, %v", back, err)
 	}
 	rs := []mail.Recipient{{State: mail.Queued, Last: &mail.Failure{Code: 450, Reply: "450 \xff\xfe"}}}
-	b = appendRecipients(nil, rs)
+	b = new(record).appendRecipients(nil, rs)
 	if got, err := c.decodeRecipients(b); err != nil || got[0].Last.Reply != rs[0].Last.Reply {
 		t.Errorf("reply: got %+v, %v", got, err)
 	}
@@ -95,7 +95,7 @@ func TestOctetsThatAreNotUTF8(t *testing.T) {
 func TestMillisecondsComeBack(t *testing.T) {
 	c := testCodec(t)
 	for ms := int64(1_790_000_000_000); ms < 1_790_000_000_000+3000; ms++ {
-		b := appendRecipients(nil, []mail.Recipient{{State: mail.Queued, Next: time.UnixMilli(ms)}})
+		b := new(record).appendRecipients(nil, []mail.Recipient{{State: mail.Queued, Next: time.UnixMilli(ms)}})
 		rs, err := c.decodeRecipients(b)
 		if err != nil || rs[0].Next.UnixMilli() != ms {
 			t.Fatalf("%d came back as %v, %v", ms, rs, err)
@@ -153,10 +153,10 @@ func TestTooLargeIsRefused(t *testing.T) {
 
 func FuzzDecode(f *testing.F) {
 	c := testCodec(f)
-	m := appendMessage(nil, sampleMessage())
-	rs := appendRecipients(nil, []mail.Recipient{sampleRecipient(1)})
+	m := new(record).appendMessage(nil, sampleMessage())
+	rs := new(record).appendRecipients(nil, []mail.Recipient{sampleRecipient(1)})
 	h := (&head{Total: 65, Base: 5, Releases: []release{{Chunk: 1, At: 2}}, Events: addEvent(nil, 7)}).append(nil)
-	e := appendEvent(nil, &mail.Event{At: noon, Type: mail.EventAccepted})
+	e := new(record).appendEvent(nil, &mail.Event{At: noon, Type: mail.EventAccepted})
 	for _, b := range [][]byte{m, rs, append(h, rs...), e, nil, {0x9b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}} {
 		f.Add(b)
 	}
@@ -207,11 +207,11 @@ func BenchmarkCodec(b *testing.B) {
 		encode func(b []byte) []byte
 		decode func(b []byte) error
 	}{
-		{"message", func(b []byte) []byte { return appendMessage(b, sample) }, func(b []byte) error { _, err := c.decodeMessage(b); return err }},
-		{"recipient", func(b []byte) []byte { return appendRecipients(b, one) }, func(b []byte) error { _, err := c.decodeRecipients(b); return err }},
-		{"64 recipients", func(b []byte) []byte { return appendRecipients(b, many) }, func(b []byte) error { _, err := c.decodeRecipients(b); return err }},
-		{"accepted", func(b []byte) []byte { return appendEvent(b, accepted) }, func(b []byte) error { _, err := c.event(1, b); return err }},
-		{"delivered", func(b []byte) []byte { return appendEvent(b, delivered) }, func(b []byte) error { _, err := c.event(1, b); return err }},
+		{"message", func(b []byte) []byte { return new(record).appendMessage(b, sample) }, func(b []byte) error { _, err := c.decodeMessage(b); return err }},
+		{"recipient", func(b []byte) []byte { return new(record).appendRecipients(b, one) }, func(b []byte) error { _, err := c.decodeRecipients(b); return err }},
+		{"64 recipients", func(b []byte) []byte { return new(record).appendRecipients(b, many) }, func(b []byte) error { _, err := c.decodeRecipients(b); return err }},
+		{"accepted", func(b []byte) []byte { return new(record).appendEvent(b, accepted) }, func(b []byte) error { _, err := c.event(1, b); return err }},
+		{"delivered", func(b []byte) []byte { return new(record).appendEvent(b, delivered) }, func(b []byte) error { _, err := c.event(1, b); return err }},
 	} {
 		enc := rec.encode(nil)
 		b.Run("encode "+rec.name, func(b *testing.B) {

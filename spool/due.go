@@ -3,6 +3,7 @@ package spool
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -84,6 +85,15 @@ func (s *Spool) queuePage(ctx context.Context, from []byte, page int, before tim
 	return out, after(last), nil
 }
 
+// due reads what stands behind the queue in a key of the due index.
+func (q Queue) due(p part, tail []byte) Due {
+	d := Due{Queue: q, At: millisTime(readMillis(tail)), Chunk: int(binary.BigEndian.Uint16(tail[16:]))}
+	binary.BigEndian.PutUint16(d.ID[0:], uint16(p))
+	binary.BigEndian.PutUint32(d.ID[2:], uint32(q.Tenant))
+	copy(d.ID[6:], tail[6:16])
+	return d
+}
+
 // Due gives up to limit entries of a queue in order of time, strictly behind
 // the given one; nil begins with the first. A Due with nothing but At is good
 // as a cursor too. Callers keep a cursor: from the first means over the graves
@@ -103,12 +113,11 @@ func (s *Spool) Due(ctx context.Context, q Queue, behind *Due, limit int) ([]Due
 	var bad error
 	err := s.st.View(ctx, func(r kv.Reader) error {
 		return r.Scan(kv.Range{Prefix: prefix, From: from, KeysOnly: true}, func(k, _ []byte) bool {
-			var d Due
-			if d, bad = parseDue(k); bad != nil {
-				return false
+			if len(k) != len(prefix)+18 {
+				_, bad = parseDue(k)
+				return bad == nil
 			}
-			d.Queue.Lane = q.Lane // one string for all
-			out = append(out, d)
+			out = append(out, q.due(s.p, k[len(prefix):]))
 			return len(out) < limit
 		})
 	})

@@ -120,7 +120,7 @@ func (s *Spool) prepare(m *mail.Message, rs []mail.Recipient, acc *mail.Acceptan
 	if p.head.Tally.unfinished() == 0 {
 		p.head.Done = millis(m.Accepted)
 	}
-	p.facts.add(appendMessage(p.facts.b, m))
+	p.facts.add(p.facts.rec.appendMessage(p.facts.b, m))
 	if err = fits("message", len(p.facts.b)); err != nil {
 		return nil, err
 	}
@@ -207,7 +207,7 @@ func (s *Spool) prepareChunk(p *prepared, m *mail.Message, base time.Time, rs []
 		p.due.add(appendKeyDue(p.due.b, m.ID, d.lane, d.next, k))
 	}
 	p.head.setRelease(k, rs)
-	p.chunks.add(appendRecipients(p.chunks.b, rs))
+	p.chunks.add(p.chunks.rec.appendRecipients(p.chunks.b, rs))
 	return fits("recipients", len(p.chunks.at(k)))
 }
 

@@ -5,6 +5,7 @@ type rows struct {
 	b    []byte
 	ends []int
 	few  [2]int // room for ends
+	rec  record
 }
 
 // add takes b, which is the rows so far with one more behind them.

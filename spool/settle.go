@@ -163,7 +163,7 @@ func (t *tx) settleChunk(id mail.ID, h *head, k int, changes []Change, first []b
 			return nil, nil, err
 		}
 	}
-	rs, err := t.s.codec.decodeRecipients(old)
+	rs, err := t.s.codec.readRecipients(&t.rec, old)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -192,7 +192,7 @@ func (t *tx) settleChunk(id mail.ID, h *head, k int, changes []Change, first []b
 	if k > 0 {
 		buf = &t.value
 	}
-	*buf = appendRecipients((*buf)[:0], rs)
+	*buf = t.rec.appendRecipients((*buf)[:0], rs)
 	if err := fits("recipients", len(*buf)); err != nil || k == 0 {
 		return *buf, ignored, err
 	}

@@ -116,17 +116,17 @@ func TestShapesAreThoseOfTheLibrary(t *testing.T) {
 	for range 3000 {
 		var m mail.Message
 		random(rnd, reflect.ValueOf(&m).Elem())
-		sameRecord(t, l, &m, appendMessage(nil, &m), c.decodeMessage)
+		sameRecord(t, l, &m, new(record).appendMessage(nil, &m), c.decodeMessage)
 		rs := make([]mail.Recipient, rnd.IntN(3))
 		random(rnd, reflect.ValueOf(&rs).Elem())
-		sameRecord(t, l, &rs, appendRecipients(nil, rs), func(b []byte) (*[]mail.Recipient, error) {
+		sameRecord(t, l, &rs, new(record).appendRecipients(nil, rs), func(b []byte) (*[]mail.Recipient, error) {
 			rs, err := c.decodeRecipients(b)
 			return &rs, err
 		})
 		var e mail.Event
 		random(rnd, reflect.ValueOf(&e).Elem())
 		e.Seq = 0
-		sameRecord(t, l, &e, appendEvent(nil, &e), func(b []byte) (*mail.Event, error) {
+		sameRecord(t, l, &e, new(record).appendEvent(nil, &e), func(b []byte) (*mail.Event, error) {
 			e, err := c.event(0, b)
 			return &e, err
 		})
@@ -230,8 +230,8 @@ func FuzzShapes(f *testing.F) {
 		&mail.Event{At: noon, Limit: &mail.LimitEvent{Rate: 1.5, Reset: noon}}} {
 		f.Add(l.marshal(f, v))
 	}
-	f.Add(appendMessage(nil, m))
-	f.Add(appendEvent(nil, sampleAccepted()))
+	f.Add(new(record).appendMessage(nil, m))
+	f.Add(new(record).appendEvent(nil, sampleAccepted()))
 	f.Fuzz(func(t *testing.T, row []byte) {
 		fuzzShape(t, l, row, shapeMessage)
 		fuzzShape(t, l, row, shapeEvent)

@@ -25,6 +25,7 @@ type tx struct {
 	// What is used again and again, for one key or value at a time: stores
 	// keep no slice of ours.
 	key, value, first, list []byte
+	rec                     record
 }
 
 // keepBuffer is the largest buffer that is used again.
@@ -180,7 +181,7 @@ func (r *rows) event(e *mail.Event) error {
 	if r.b == nil {
 		r.b = make([]byte, 0, 512)
 	}
-	r.add(appendEvent(r.b, &c))
+	r.add(r.rec.appendEvent(r.b, &c))
 	if size = len(r.b) - size; size > kv.MaxValue {
 		return fits("event "+string(e.Type), size)
 	}
