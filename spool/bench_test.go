@@ -181,6 +181,39 @@ func flatSettle(b *testing.B, s *Spool) {
 	}
 }
 
+// BenchmarkWide settles one recipient after the other of messages that have 64.
+func BenchmarkWide(b *testing.B) {
+	st := &nothing{rows: map[string][]byte{}, end: make(chan struct{})}
+	s, err := Open(b.Context(), st, noBodies{}, Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	var m *mail.Message
+	var rs []mail.Recipient
+	b.ReportAllocs()
+	defer reportCPU(b)()
+	for n := range b.N {
+		i := n % chunkSize
+		if i == 0 {
+			clear(st.rows)
+			m, _ = benchMessage(s)
+			rs = nil
+			for k := range chunkSize {
+				rs = append(rs, mail.Recipient{Address: mail.Address{Local: "user", Domain: fmt.Sprintf("d%d.example", k)}})
+			}
+			d := s.Draft()
+			if _, err := s.Put(b.Context(), d, m, rs, nil, nil); err != nil {
+				b.Fatal(err)
+			}
+		}
+		r := rs[i]
+		r.State = mail.Delivered
+		if err := s.SettleNow(b.Context(), []Outcome{{ID: m.ID, Changes: []Change{{Index: i, Recipient: r}}}}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 func flatDue(b *testing.B, s *Spool) {
 	q := Queue{"mx|d7.example|transactional", 7}
 	var behind *Due

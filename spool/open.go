@@ -31,6 +31,7 @@ type Spool struct {
 	saved    [classes]int64        // marks on stable storage; Run's own
 
 	coming    coming
+	chunks    chunks
 	followers sync.Map      // name to the next event number
 	kick      chan struct{} // events were appended outside of our transactions
 

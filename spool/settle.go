@@ -148,58 +148,6 @@ func (t *tx) settle(p *settling) error {
 	return t.putHead(p.id, &h, first)
 }
 
-// settleChunk applies changes to one chunk. first is the encoded chunk 0,
-// which the caller writes with the head.
-func (t *tx) settleChunk(id mail.ID, h *head, k int, changes []Change, first []byte, ignored []int) ([]byte, []int, error) {
-	last := changes[len(changes)-1].Index
-	if changes[0].Index < 0 || last >= h.Total {
-		return nil, nil, fmt.Errorf("recipient %d of %d", last, h.Total)
-	}
-	old := first
-	if k > 0 {
-		var err error
-		t.key = appendKeyRecipients(t.key[:0], id, k)
-		if old, err = t.w.Get(t.key); err != nil {
-			return nil, nil, err
-		}
-	}
-	rs, err := t.s.codec.readRecipients(&t.rec, old)
-	if err != nil {
-		return nil, nil, err
-	}
-	var room, space [8]due
-	before := dueOf(rs, room[:0])
-	applied := 0
-	for _, c := range changes {
-		i := c.Index - k*chunkSize
-		if i >= len(rs) {
-			return nil, nil, fmt.Errorf("row %d has %d recipients", k, len(rs))
-		}
-		if !h.change(&rs[i], c.Recipient) {
-			ignored = append(ignored, c.Index)
-			continue
-		}
-		applied++
-	}
-	if applied == 0 {
-		return first, ignored, nil
-	}
-	h.setRelease(k, rs)
-	if err := t.moveDue(id, k, before, dueOf(rs, space[:0])); err != nil {
-		return nil, nil, err
-	}
-	buf := &t.first
-	if k > 0 {
-		buf = &t.value
-	}
-	*buf = t.rec.appendRecipients((*buf)[:0], rs)
-	if err := fits("recipients", len(*buf)); err != nil || k == 0 {
-		return *buf, ignored, err
-	}
-	t.key = appendKeyRecipients(t.key[:0], id, k)
-	return first, ignored, t.w.Put(t.key, *buf)
-}
-
 // change makes r what it shall be, if it may; who it is stays as accepted.
 func (h *head) change(r *mail.Recipient, to mail.Recipient) bool {
 	if !allowed(r.State, to.State) {
@@ -213,27 +161,6 @@ func (h *head) change(r *mail.Recipient, to mail.Recipient) bool {
 	}
 	*r = to
 	return true
-}
-
-// moveDue brings the due index from before to now.
-func (t *tx) moveDue(id mail.ID, k int, before, now []due) error {
-	for _, d := range before {
-		if !slices.Contains(now, d) {
-			t.key = appendKeyDue(t.key[:0], id, d.lane, d.next, k)
-			if err := t.w.Delete(t.key); err != nil {
-				return err
-			}
-		}
-	}
-	for _, d := range now {
-		if !slices.Contains(before, d) {
-			t.key = appendKeyDue(t.key[:0], id, d.lane, d.next, k)
-			if err := t.w.Put(t.key, nil); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }
 
 // settleEvents writes the events that tell of something that happened.

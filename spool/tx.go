@@ -24,8 +24,9 @@ type tx struct {
 
 	// What is used again and again, for one key or value at a time: stores
 	// keep no slice of ours.
-	key, value, first, list []byte
-	rec                     record
+	key, value, list []byte
+	rec              record
+	small            [2]chunk // of the first row, and of the others
 }
 
 // keepBuffer is the largest buffer that is used again.
@@ -41,7 +42,7 @@ func (s *Spool) tx() *tx {
 }
 
 func (t *tx) release() {
-	if cap(t.value)+cap(t.first) > keepBuffer || cap(t.wrote)+cap(t.ages) > 64 {
+	if cap(t.value)+cap(t.small[0].row)+cap(t.small[1].row) > keepBuffer || cap(t.wrote)+cap(t.ages) > 64 {
 		return
 	}
 	t.reset()
@@ -51,7 +52,8 @@ func (t *tx) release() {
 // reset forgets what a run did.
 func (t *tx) reset() {
 	clear(t.wrote)
-	*t = tx{s: t.s, ages: t.ages[:0], wrote: t.wrote[:0], key: t.key, value: t.value, first: t.first, list: t.list}
+	t.small[0].rs, t.small[1].rs = nil, nil
+	*t = tx{s: t.s, ages: t.ages[:0], wrote: t.wrote[:0], key: t.key, value: t.value, list: t.list, small: t.small}
 }
 
 // update runs fn in a synced transaction; what it did to memory becomes
