@@ -54,6 +54,11 @@ func (k *talk) wantEOF() {
 func (k *talk) toData() {
 	k.t.Helper()
 	k.want("220 ")
+	k.sayData()
+}
+
+func (k *talk) sayData() {
+	k.t.Helper()
 	for _, s := range []string{"MAIL FROM:<a@acme.example>|250 2.1.0", "RCPT TO:<b@example.org>|250 2.1.5", "DATA|354"} {
 		line, reply, _ := strings.Cut(s, "|")
 		k.put(line + "\r\n")
@@ -99,11 +104,7 @@ func TestTimesOneAfterTheOther(t *testing.T) {
 		k := newTalk(t, c)
 		k.want("220 ")
 		time.Sleep(270 * time.Second) // half a minute is left to say something
-		for _, s := range []string{"MAIL FROM:<a@acme.example>|250 2.1.0", "RCPT TO:<b@example.org>|250 2.1.5", "DATA|354"} {
-			line, reply, _ := strings.Cut(s, "|")
-			k.put(line + "\r\n")
-			k.want(reply)
-		}
+		k.sayData()
 		time.Sleep(59 * time.Second) // one is left for the message
 		k.put("A: b\r\n\r\n.\r\n")
 		k.want("250 2.0.0 ")
@@ -147,6 +148,42 @@ func TestTimesOneAfterTheOther(t *testing.T) {
 			c.Close()
 		})
 	})
+}
+
+// A server that stops interrupts the wait for a command, however old the time is
+// that the connection was told; a message on its way has its own time still.
+func TestStopBetweenTimes(t *testing.T) {
+	for _, inData := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			in := &fakeIntake{}
+			c, done, s := pipeDoor(t, in, testOptions())
+			k := newTalk(t, c)
+			k.want("220 ")
+			time.Sleep(270 * time.Second)
+			if inData {
+				k.sayData()
+			} else {
+				k.put("NOOP\r\n")
+				k.want("250 ")
+			}
+			time.Sleep(40 * time.Second)
+			began := time.Now()
+			s.stop()
+			if inData {
+				time.Sleep(19 * time.Second)
+				k.put("A: b\r\n\r\n.\r\n")
+				k.want("250 2.0.0 ")
+				began = time.Now()
+			}
+			k.want("421 4.3.2 ")
+			if d := time.Since(began); d != 0 {
+				t.Errorf("told after %v", d)
+			}
+			k.wantEOF()
+			c.Close()
+			<-done
+		})
+	}
 }
 
 // A dropped connection in DATA ends the transaction in the same way.
