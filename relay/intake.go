@@ -30,7 +30,7 @@ type Parts struct {
 	Spool     *spool.Spool
 	Planner   *Planner
 	Offer     func(*spool.Stored)   // hands an accepted message to the dispatcher; must not block
-	Wait      func(context.Context) // slows acceptance down a little while delivery has too much ready work
+	Wait      func(context.Context) // slows those who bring the work down a little while delivery has too much ready
 }
 
 // Options of an Intake.
@@ -51,7 +51,8 @@ type Intake struct {
 	Parts
 	o Options
 
-	board    *board    // of the limits that tenants met
+	board    *board // of the limits that tenants met
+	arrivals *arrivals
 	scanners scan.Pool // of messages on their way in
 
 	administrator tenant.Credential // stands for the admin key; may act for every tenant
@@ -77,7 +78,7 @@ func NewIntake(p Parts, o Options) *Intake {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Intake{Parts: p, o: o, board: newBoard(), administrator: tenant.Credential{Username: "admin", Scope: tenant.ScopePlatform, Tenants: []string{"*"}}}
+	return &Intake{Parts: p, o: o, board: newBoard(), arrivals: newArrivals(), administrator: tenant.Credential{Username: "admin", Scope: tenant.ScopePlatform, Tenants: []string{"*"}}}
 }
 
 // refusedLogin is what every failed log-in is told, whatever failed.
