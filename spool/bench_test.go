@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -115,6 +116,43 @@ func BenchmarkFlat(b *testing.B) {
 			})
 		}
 		b.Run(fmt.Sprintf("%d/queues at start", queued), func(b *testing.B) { flatQueues(b, s.Spool) })
+		s.close(b)
+	}
+}
+
+// BenchmarkRestart opens store and spool with much queued, and tells how long
+// it takes: to open both, the spool alone, and to find all queues.
+func BenchmarkRestart(b *testing.B) {
+	queued := 100_000
+	if n, err := strconv.Atoi(os.Getenv("BEHALF_BENCH_QUEUED")); err == nil {
+		queued = n
+	}
+	dir := b.TempDir()
+	s := openDisk(b, dir, Options{})
+	fill(b, s.Spool, queued)
+	s.close(b)
+	b.ResetTimer()
+	for b.Loop() {
+		runtime.GC()
+		began := time.Now()
+		s := openDisk(b, dir, Options{})
+		opened := time.Now()
+		again, err := Open(b.Context(), s.kv, s.bodies, Options{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		spool := time.Since(opened)
+		found := time.Now()
+		if err := again.Queues(b.Context(), later, func(Queue, time.Time, int) bool { return true }); err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(float64(time.Since(found).Milliseconds()), "ms-queues")
+		runtime.GC()
+		var mem runtime.MemStats
+		runtime.ReadMemStats(&mem)
+		b.ReportMetric(float64(opened.Sub(began).Milliseconds()), "ms-open")
+		b.ReportMetric(float64(spool.Microseconds())/1000, "ms-spool")
+		b.ReportMetric(float64(mem.HeapAlloc>>20), "MiB-heap")
 		s.close(b)
 	}
 }
