@@ -17,8 +17,11 @@
 //	fate.go         what becomes of the message and of each recipient
 //	front.go        the fields in front, and those that go
 //
+// While delivery is behind, arrivals.go says whose messages wait a moment.
+//
 // A [Planner] turns a wish of a message into a hop (plan.go), with the keys,
-// records and settings of that moment, and renders the message for it.
+// records and settings of that moment, and renders the message for it. ways.go is
+// what follows of a tenant's view alone, and goes with it.
 // returnpath.go makes the tokens that bring a bounce or a click home.
 //
 // What holds:
