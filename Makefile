@@ -55,4 +55,4 @@ cover:
 	$(GO) test -coverprofile=cover.out ./... && $(GO) tool cover -func=cover.out | tail -1
 
 clean:
-	rm -rf bin cover.out bench-results
+	rm -rf bin cover.out bench-results*
