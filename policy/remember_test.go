@@ -295,3 +295,40 @@ func TestRememberedLive(t *testing.T) {
 		t.Error("what a replay asks is remembered")
 	}
 }
+
+// leaves are the paths of all fields of a schema that have none of their own.
+func leaves(schema map[string]any, path string) (list []string) {
+	properties, _ := schema["properties"].(map[string]any)
+	if len(properties) == 0 {
+		return []string{path}
+	}
+	for _, name := range sortedKeys(properties) {
+		list = append(list, leaves(properties[name].(map[string]any), path+fmt.Sprintf("[%q]", name))...)
+	}
+	return list
+}
+
+// TestEveryFieldIsSeen reads each field of the inputs alone: a question in which it
+// is another one is never taken for the same.
+func TestEveryFieldIsSeen(t *testing.T) {
+	for _, i := range []int{stageRecipient, stageMessage} {
+		all := leaves(typeSchema(i), "input")
+		if len(all) < 40 {
+			t.Errorf("only %d fields of %s", len(all), stages()[i].name)
+		}
+		for _, path := range all {
+			src, err := readSource(fstest.MapFS{"a.rego": {Data: []byte("package " + stages()[i].name + "\n" +
+				`tag contains {"rule": "t", "value": sprintf("v%v", [object.get({"x": x | x := ` + path + `}, "x", "none")])}`)}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, problems := compile(src, nil)
+			if len(problems) > 0 {
+				t.Fatal(path, ": ", problems)
+			}
+			for seed := range uint64(4) {
+				sameAgain(t, path, s, seed)
+			}
+		}
+	}
+}
