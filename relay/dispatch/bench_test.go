@@ -3,6 +3,7 @@ package dispatch
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -69,24 +70,47 @@ func (swift) Deliver(_ context.Context, j *upstream.Job) []upstream.Result {
 }
 
 // BenchmarkDispatch is what a message costs from Offer to its settled outcome,
-// without the spool: one tenant and lane, and many.
+// without the spool: of one tenant and lane, of many tenants, and to many
+// destinations, each of which is a lane and a site. Each tenant or destination
+// has had a message before.
 func BenchmarkDispatch(b *testing.B) {
-	for _, tenants := range []int{1, 1000} {
-		b.Run(fmt.Sprintf("tenants=%d", tenants), func(b *testing.B) {
-			sp := &instant{done: make(chan struct{}), want: int64(b.N), room: make(chan struct{}, freshMost)}
+	for _, c := range []struct{ tenants, destinations int }{{1, 0}, {1000, 0}, {100_000, 0}, {1, 1000}, {1, 100_000}} {
+		name := fmt.Sprintf("tenants=%d", c.tenants)
+		if c.destinations > 0 {
+			name = fmt.Sprintf("destinations=%d", c.destinations)
+		}
+		b.Run(name, func(b *testing.B) {
+			before := max(c.tenants, c.destinations)
+			sp := &instant{done: make(chan struct{}), want: int64(before), room: make(chan struct{}, freshMost)}
 			d := New(sp, swift{}, Options{})
 			ctx, cancel := context.WithCancel(context.Background())
 			ended := make(chan error, 1)
 			go func() { ended <- d.Run(ctx) }()
-			now := time.Now()
+			stored := func(i int) *spool.Stored {
+				now := time.Now()
+				t, lane := mail.TenantID(i%c.tenants), mail.LaneFor(platform, "", mail.StreamTransactional)
+				m := &mail.Message{ID: mail.NewID(0, t, now), Tenant: t, Accepted: now, Expires: now.Add(time.Hour), Wishes: []mail.Wish{{Upstream: platform}}}
+				if c.destinations > 0 {
+					m.Wishes[0].Upstream = mx
+					lane = mail.LaneFor(mx, fmt.Sprintf("d%d.example", i%c.destinations), mail.StreamTransactional)
+				}
+				return &spool.Stored{Message: m, Recipients: []mail.Recipient{{State: mail.Queued, Next: now, Lane: lane}}}
+			}
+			live := liveHeap()
+			for i := range before {
+				sp.room <- struct{}{}
+				d.Offer(stored(i))
+			}
+			<-sp.done
+			perLane := float64(liveHeap()-live) / float64(before)
+			sp.done, sp.want = make(chan struct{}), int64(before+b.N)
 			sts := make([]*spool.Stored, b.N)
 			for i := range sts {
-				t := mail.TenantID(i % tenants)
-				m := &mail.Message{ID: mail.NewID(0, t, now), Tenant: t, Accepted: now, Expires: now.Add(time.Hour), Wishes: []mail.Wish{{Upstream: platform}}}
-				sts[i] = &spool.Stored{Message: m, Recipients: []mail.Recipient{{State: mail.Queued, Next: now, Lane: mail.LaneFor(platform, "", "transactional")}}}
+				sts[i] = stored(i)
 			}
 			b.ReportAllocs()
 			b.ResetTimer()
+			began := cpu()
 			for _, st := range sts {
 				st.Message.Accepted = time.Now()
 				sp.room <- struct{}{}
@@ -94,10 +118,22 @@ func BenchmarkDispatch(b *testing.B) {
 			}
 			<-sp.done
 			b.StopTimer()
+			b.ReportMetric(float64((cpu()-began).Nanoseconds())/float64(b.N)/1000, "cpu-us/op")
+			if before > 1 {
+				b.ReportMetric(perLane, "B/lane")
+			}
 			cancel()
 			<-ended
 		})
 	}
+}
+
+// liveHeap is what is in use after garbage was collected.
+func liveHeap() int64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }
 
 // BenchmarkBacklog is what a message costs that goes out at once while others
