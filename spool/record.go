@@ -12,7 +12,7 @@ import (
 // from small numbers, in ascending order; what is nothing is left out.
 //
 // It is by hand because a library finds its way through a type by reflection,
-// which costs ten times as much. It reads what it writes and no more: anything
+// which costs three times as much. It reads what it writes and no more: anything
 // else (a field of a later version, say) makes it odd, and the library reads
 // the row again. So a record is never wrong about a row, only slow.
 type record struct {
