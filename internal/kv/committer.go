@@ -1,6 +1,7 @@
 package kv
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -46,11 +47,20 @@ type Engine interface {
 // Limits are what one Apply can take.
 type Limits struct {
 	Rows     int
-	Bytes    int64  // keys, values and 32 bytes a row
-	Reserved []byte // keys with this prefix are the engine's own
+	Bytes    int64    // keys, values and 32 bytes a row
+	Reserved [][]byte // keys with one of these prefixes are the engine's own
 }
 
 func (l *Limits) fits(rows int, bytes int64) bool { return rows <= l.Rows && bytes <= l.Bytes }
+
+func (l *Limits) reserved(key []byte) bool {
+	for _, prefix := range l.Reserved {
+		if bytes.HasPrefix(key, prefix) {
+			return true
+		}
+	}
+	return false
+}
 
 // Committer merges the functions of many callers into few commits of an
 // engine. It is the part of Store that all engines share.

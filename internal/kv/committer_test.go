@@ -60,7 +60,7 @@ func (e *slow) Apply(rows []kv.Row, needs []kv.Durable) error {
 func bubble(t *testing.T, fn func(t *testing.T, e *slow, c *kv.Committer)) {
 	synctest.Test(t, func(t *testing.T) {
 		e := &slow{rows: map[string]string{}, took: 10 * time.Millisecond}
-		c := kv.NewCommitter(e, kv.Limits{Rows: 10, Bytes: 10_000, Reserved: []byte("!engine!")})
+		c := kv.NewCommitter(e, kv.Limits{Rows: 10, Bytes: 10_000, Reserved: [][]byte{[]byte("!engine!")}})
 		fn(t, e, c)
 		c.Close()
 	})

@@ -29,8 +29,8 @@ const MaxKey = 1024
 
 // Reader sees one consistent state of the store.
 type Reader interface {
-	// Get gives the value of key, or ErrNotFound. The slice is the caller's
-	// only until the function it was got in returns.
+	// Get gives the value of key, or ErrNotFound. The slice is valid until the
+	// function it was got in returns, and must not be changed.
 	Get(key []byte) ([]byte, error)
 	// Scan calls fn for the keys of r in order, until fn returns false. Slices
 	// are valid until fn returns.

@@ -153,8 +153,8 @@ func (o *overlay) set(key, value []byte, r Row) error {
 		return o.err
 	case len(key) == 0 || len(key) > MaxKey:
 		return o.refuse(fmt.Errorf("kv: a key has 1 to %d bytes, not %d", MaxKey, len(key)))
-	case len(o.limits.Reserved) > 0 && bytes.HasPrefix(key, o.limits.Reserved):
-		return o.refuse(fmt.Errorf("kv: keys that begin with %q belong to the engine", o.limits.Reserved))
+	case o.limits.reserved(key):
+		return o.refuse(fmt.Errorf("kv: %q is a key of the engine's own", key))
 	case len(value) > MaxValue:
 		return o.refuse(fmt.Errorf("kv: a value of %d bytes is over %d: %w", len(value), MaxValue, ErrTooBig))
 	}

@@ -1,52 +1,89 @@
 // Package badger is the kv.Store on Badger, for one node.
 //
-// One committer (kv.Committer) writes; each batch is one Badger transaction and
-// one sync of the write-ahead log. Values stay in the tree: Badger's value log
-// reclaims nothing under the churn of a queue, and a failed sync of it is only
-// logged. Readers share one Badger snapshot per commit, so that a View never
-// waits for the commit under way, and sees nothing that is not yet synced.
+// One committer (kv.Committer) writes; each batch is one record of a log of our
+// own (internal/kv/journal), synced once, and its rows go into a table in
+// memory. A full log file is frozen with its table, and what of that still lives
+// is written to Badger in the background, in order and without syncs; then
+// Badger is synced and the log file is used again. Most rows of a queue die
+// young and never get there. See docs/adr/0002-log-before-badger.md.
 //
-// Badger writes through memory maps into sparse files: on a full disk the
-// process dies by SIGBUS. The doors must refuse long before (internal/diskspace).
+// Readers see the table that is written, over the frozen one, over Badger, all
+// as they were after one commit. They share one snapshot per commit, never wait,
+// and see nothing that is not yet synced.
+//
+// Values stay in Badger's tree: its value log reclaims nothing under the churn
+// of a queue. Badger writes through memory maps into sparse files: on a full
+// disk the process dies by SIGBUS, and the next start goes on from the log. The
+// doors must refuse long before (internal/diskspace).
 package badger
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	badgerdb "github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
 
 	"behalf/internal/kv"
+	"behalf/internal/kv/journal"
 )
 
 const (
 	memTable = 16 << 20
+	// logSize is how large a file of the log gets, about: it bounds the two
+	// tables in memory, and what a start reads.
+	logSize = 8 << 20
 	// reserved begins the keys that Badger keeps to itself.
 	reserved = "!badger!"
+	// What one commit takes. The largest row must fit into a batch of Badger's,
+	// nothing else must.
+	maxRows  = 24_000
+	maxBytes = 2 << 20
 )
 
 // Options of a store; the zero value works.
 type Options struct {
 	// Log takes Badger's warnings; nil discards them.
 	Log *slog.Logger
+	// Whole is asked at Open about what the last commit needs, by the token of
+	// its [kv.Durable]: whether it is there, and on stable storage from now on.
+	Whole func(token []byte) (bool, error)
+
+	// For tests.
+	logSize int64
+	stage   func(string) error // called after each step of a flush
 }
 
 // Store is a kv.Store in a directory.
 type Store struct {
 	*kv.Committer
-	db   *badgerdb.DB
-	log  *slog.Logger
-	dir  *directory
-	tidy *tidier
+	opts    Options
+	db      *badgerdb.DB
+	dir     string
+	log     *journal.Journal // the committer's, but for Free
+	flusher *flusher
+	tidy    *tidier
+	turn    atomic.Bool // the next commit begins a new file of the log
+	churn   turnover
 
-	mu       sync.Mutex
-	current  *snapshot // of the state after the last commit; nil until needed
-	closed   bool
+	renewing sync.Mutex // taken before mu
+
+	mu      sync.Mutex
+	commit  uint64      // the last that is stable
+	active  *table      // of the log file that is written
+	frozen  *table      // of the one before, while it is written to Badger; or nil
+	below   *below      // Badger, without the two
+	current *snapshot   // of the state after commit; nil until needed
+	held    []*snapshot // that somebody uses, oldest first
+	closed  bool
+
 	readers  sync.WaitGroup // views under way
 	closing  sync.Once
 	closeErr error
@@ -55,36 +92,75 @@ type Store struct {
 // Open opens the store in dir, which it creates if need be, and recovers it.
 // Only one process at a time can have it open.
 func Open(dir string, opts Options) (*Store, error) {
-	log := opts.Log
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	if opts.stage == nil {
+		opts.stage = func(string) error { return nil }
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	db, err := badgerdb.Open(settings(dir, log))
+	db, err := badgerdb.Open(settings(dir, opts.Log))
 	if err != nil {
 		return nil, fmt.Errorf("open store in %s: %w", dir, err)
 	}
-	s := &Store{db: db, log: log, dir: &directory{path: dir}}
-	if err := s.dir.sync(); err != nil {
-		_ = db.Close()
-		return nil, fmt.Errorf("open store in %s: %w", dir, err)
+	s := &Store{opts: opts, db: db, dir: dir}
+	if err := s.recover(); err != nil {
+		return nil, fmt.Errorf("open store in %s: %w", dir, errors.Join(err, db.Close()))
 	}
+	s.below = &below{txn: db.NewTransaction(false), refs: 1}
 	s.Committer = kv.NewCommitter(engine{s}, kv.Limits{
-		Rows:     int(db.MaxBatchCount()) - 16, // Badger adds a row that ends the transaction
-		Bytes:    db.MaxBatchSize() - 4<<10,
-		Reserved: []byte(reserved),
+		Rows: maxRows, Bytes: maxBytes, Reserved: [][]byte{[]byte(reserved), []byte(reservedOurs)},
 	})
-	s.tidy = newTidier(s, tidyEvery)
+	s.flusher = newFlusher(s, s.frozen)
+	s.tidy = newTidier(s, opts.Log, tidyEvery)
 	return s, nil
+}
+
+// recover opens the log and fills the tables from it.
+func (s *Store) recover() error {
+	last, err := freed(s.db)
+	if err != nil {
+		return err
+	}
+	s.log, err = journal.Open(s.dir, last, journal.Options{Size: cmp.Or(s.opts.logSize, logSize), Whole: s.opts.Whole}, func(file, commit uint64, rows []kv.Row, frozen bool) {
+		t := &s.active
+		if frozen {
+			t = &s.frozen
+		}
+		if *t == nil {
+			*t = newTable(file)
+		}
+		(*t).file = file
+		for _, r := range rows {
+			(*t).put(r, commit, commit)
+		}
+		s.commit = commit
+	})
+	if err != nil {
+		return err
+	}
+	if s.active == nil {
+		s.active = newTable(s.log.File())
+	}
+	if last < 0 {
+		err = s.setFreed(0)
+	}
+	if err == nil {
+		err = syncFile(s.dir)
+	}
+	if err != nil {
+		_ = s.log.Close()
+	}
+	return err
 }
 
 func settings(dir string, log *slog.Logger) badgerdb.Options {
 	o := badgerdb.DefaultOptions(dir)
 	o.Logger = logger{log}
 	o.MetricsEnabled = false
-	o.SyncWrites = true
+	o.SyncWrites = false      // see flush
 	o.DetectConflicts = false // there is one committer
 	o.NumVersionsToKeep = 1
 	o.MemTableSize = memTable
@@ -121,12 +197,16 @@ func (s *Store) Close() error {
 	s.closing.Do(func() {
 		s.Committer.Close()
 		s.tidy.close()
+		s.flusher.close()
 		s.mu.Lock()
 		s.closed = true
 		s.mu.Unlock()
 		s.readers.Wait()
+		s.mu.Lock()
 		s.supersede()
-		s.closeErr = s.db.Close()
+		s.below.release()
+		s.mu.Unlock()
+		s.closeErr = errors.Join(s.log.Close(), s.db.Close())
 	})
 	return s.closeErr
 }

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 
 	badgerdb "github.com/dgraph-io/badger/v4"
 
@@ -32,7 +34,9 @@ func accept(w kv.Writer, n uint64) error {
 func writers(b *testing.B, n int, fn func(uint64) error) {
 	var next atomic.Uint64
 	var all sync.WaitGroup
+	b.ReportAllocs()
 	b.ResetTimer()
+	before := cpu(b)
 	for range n {
 		all.Go(func() {
 			for {
@@ -49,7 +53,18 @@ func writers(b *testing.B, n int, fn func(uint64) error) {
 	}
 	all.Wait()
 	b.StopTimer()
+	b.ReportMetric(float64((cpu(b)-before).Microseconds())/float64(b.N), "cpu-us/op")
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "commits/s")
+}
+
+// cpu is what the process has used, user and system.
+func cpu(b *testing.B) time.Duration {
+	b.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 var concurrency = []int{1, 20, 100}
@@ -63,6 +78,32 @@ func BenchmarkUpdate(b *testing.B) {
 			})
 		})
 	}
+}
+
+// BenchmarkQueue writes what a message writes and, in a commit of its own,
+// deletes what another wrote a thousand messages ago.
+func BenchmarkQueue(b *testing.B) {
+	for _, n := range concurrency {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			s := open(b, b.TempDir())
+			writers(b, n, func(i uint64) error {
+				s.Go(func(w kv.Writer) error { return settle(w, i-1000) }, nil)
+				return s.Update(context.Background(), func(w kv.Writer) error { return accept(w, i) })
+			})
+		})
+	}
+}
+
+func settle(w kv.Writer, n uint64) error {
+	var key [24]byte
+	for part := range 4 {
+		key[0] = "mrdf"[part]
+		binary.BigEndian.PutUint64(key[8:], n)
+		if err := w.Delete(key[:]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // BenchmarkOneEach is what Badger does without merging.

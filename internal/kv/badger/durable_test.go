@@ -17,6 +17,7 @@ import (
 
 	"behalf/internal/kv"
 	"behalf/internal/kv/badger"
+	"behalf/internal/kv/journal"
 )
 
 var bg = context.Background()
@@ -129,11 +130,18 @@ func TestTornLog(t *testing.T) {
 			t.Fatal(err)
 		}
 		tear(t, log, round)
-		acknowledged := map[uint64]bool{}
-		if round > 0 { // in round 0 the tear goes through acknowledged rows, to see that it bites
-			for n := range uint64(50) {
-				acknowledged[n] = true
+		if round == 0 { // the tear goes through acknowledged rows
+			if s, err := badger.Open(copied, badger.Options{}); !errors.Is(err, journal.ErrDamaged) {
+				t.Errorf("a log with damage in its middle opens: %v", err)
+				if err == nil {
+					_ = s.Close()
+				}
 			}
+			continue
+		}
+		acknowledged := map[uint64]bool{}
+		for n := range uint64(50) {
+			acknowledged[n] = true
 		}
 		checkAll(t, copied, acknowledged)
 	}
@@ -157,7 +165,7 @@ func copyStore(t *testing.T, from, to string) (log string) {
 		if err := os.WriteFile(path, b, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if filepath.Ext(path) == ".mem" {
+		if filepath.Ext(path) == ".log" {
 			log = path
 		}
 	}
@@ -171,7 +179,7 @@ func tear(t *testing.T, log string, round int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	end := len(bytes.TrimRight(b, "\x00")) + 4 // a checksum may end in zeros
+	end := len(bytes.TrimRight(b, "\x00")) + 300 // a value may end in zeros
 	at, noise := end+rand.IntN(64), make([]byte, 1+rand.IntN(4000))
 	if round == 0 {
 		at = end / 2

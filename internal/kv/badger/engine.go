@@ -1,12 +1,7 @@
 package badger
 
 import (
-	"errors"
 	"fmt"
-	"os"
-	"time"
-
-	badgerdb "github.com/dgraph-io/badger/v4"
 
 	"behalf/internal/kv"
 )
@@ -21,74 +16,61 @@ func (e engine) Hold() kv.Base {
 	return e.s.take()
 }
 
-// Apply implements kv.Engine: one transaction, one sync.
+// Apply implements kv.Engine: one record of the log, and a table in memory.
 func (e engine) Apply(rows []kv.Row, needs []kv.Durable) error {
+	s := e.s
+	if s.log.Full() || s.turn.Load() && s.log.Used() > 0 {
+		if err := s.nextFile(); err != nil {
+			return err
+		}
+	}
+	commit, err := s.log.Append(rows, needs)
+	if err != nil {
+		return fmt.Errorf("commit %d rows: %w", len(rows), err)
+	}
+	// What the rows need was being synced meanwhile. Until it is there, this
+	// record is the last, which the next start asks about.
 	if err := kv.Await(needs); err != nil {
 		return err
 	}
-	s := e.s
 	s.mu.Lock()
-	s.take().unlockedRelease() // readers find a snapshot while the commit lasts
+	active, oldest := s.active, s.oldest()
 	s.mu.Unlock()
-	txn := s.db.NewTransaction(true)
-	defer txn.Discard()
 	deleted := 0
 	for i := range rows {
-		r := &rows[i]
-		var err error
-		if r.Deleted {
+		active.put(rows[i], commit, oldest)
+		if rows[i].Deleted {
 			deleted++
-			err = txn.Delete(r.Key)
-		} else {
-			err = txn.SetEntry(&badgerdb.Entry{Key: r.Key, Value: r.Value, ExpiresAt: uint64(r.Expires)})
-		}
-		if err != nil {
-			return fmt.Errorf("build transaction of %d rows: %w", len(rows), err)
 		}
 	}
-	if err := txn.Commit(); err != nil {
-		return fmt.Errorf("commit %d rows: %w", len(rows), err)
-	}
-	if err := s.dir.settle(); err != nil {
-		return err
-	}
+	s.mu.Lock()
+	s.commit = commit
 	s.supersede()
-	s.tidy.count(len(rows), deleted)
+	s.mu.Unlock()
+	s.churn.rows.Add(int64(len(rows)))
+	s.churn.waiting.Add(int64(deleted))
 	return nil
 }
 
-// directory makes names of files durable. Badger syncs what it writes into a
-// new log file but not the directory in which it made it.
-type directory struct {
-	path    string
-	changed time.Time // modification time at the last sync
-	settled bool      // nothing can have changed unseen at that very time
-}
-
-// clockStep is longer than the steps in which file systems count time.
-const clockStep = 50 * time.Millisecond
-
-// settle syncs the directory if it changed since it was synced last.
-func (d *directory) settle() error {
-	info, err := os.Stat(d.path)
-	if err != nil {
-		return fmt.Errorf("look at store directory: %w", err)
+// nextFile begins the next file of the log and hands the table of the one
+// before to the flusher. If that still has one, it waits: there are never more
+// than two tables.
+func (s *Store) nextFile() error {
+	select {
+	case <-s.flusher.free:
+	case <-s.Failed():
+		return s.Err()
 	}
-	if d.settled && info.ModTime().Equal(d.changed) {
-		return nil
+	if err := s.log.Next(); err != nil {
+		return err
 	}
-	d.changed = info.ModTime()
-	d.settled = time.Since(d.changed) > clockStep
-	return d.sync()
-}
-
-func (d *directory) sync() error {
-	f, err := os.Open(d.path)
-	if err != nil {
-		return fmt.Errorf("sync store directory: %w", err)
-	}
-	if err := errors.Join(f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("sync store directory: %w", err)
-	}
+	s.turn.Store(false)
+	s.churn.waiting.Store(0)
+	s.mu.Lock()
+	frozen := s.active
+	s.frozen, s.active = frozen, newTable(s.log.File())
+	s.supersede()
+	s.mu.Unlock()
+	s.flusher.tables <- frozen
 	return nil
 }

@@ -1,22 +1,37 @@
 package badger
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	badgerdb "github.com/dgraph-io/badger/v4"
 
 	"behalf/internal/kv"
 )
 
-// snapshot is a state that many readers share. A Badger transaction that only
-// reads may be used by many goroutines.
+// below is a state of Badger that many snapshots share. A Badger transaction
+// that only reads may be used by many goroutines.
+type below struct {
+	txn  *badgerdb.Txn
+	refs int // under Store.mu
+}
+
+func (b *below) release() {
+	if b.refs--; b.refs == 0 {
+		b.txn.Discard()
+	}
+}
+
+// snapshot is a state that many readers share: the table that is written, as it
+// was after a commit, over the one that is on its way into Badger, over Badger.
 type snapshot struct {
-	store *Store
-	txn   *badgerdb.Txn
-	refs  int // under store.mu; one is the store's while the state is current
+	store  *Store
+	commit uint64
+	tables [2]*table // newest first; the second may be nil
+	below  *below
+	refs   int // under store.mu; one is the store's while the state is current
 }
 
 // hold gives the current state to a View.
@@ -30,12 +45,12 @@ func (s *Store) hold() (*snapshot, error) {
 	return s.take(), nil
 }
 
-// take gives the current state and counts the user. A new snapshot waits for
-// the commits under way; there are none when the store has no current one,
-// because Apply sees to it that it has.
+// take gives the current state and counts the user.
 func (s *Store) take() *snapshot {
 	if s.current == nil {
-		s.current = &snapshot{store: s, txn: s.db.NewTransaction(false), refs: 1}
+		s.below.refs++
+		s.current = &snapshot{store: s, commit: s.commit, tables: [2]*table{s.active, s.frozen}, below: s.below, refs: 1}
+		s.held = append(s.held, s.current)
 	}
 	s.current.refs++
 	return s.current
@@ -43,26 +58,34 @@ func (s *Store) take() *snapshot {
 
 // supersede lets go of the current state: there is a newer one.
 func (s *Store) supersede() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if old := s.current; old != nil {
 		s.current = nil
-		old.unlockedRelease()
+		old.release()
 	}
+}
+
+// oldest is the oldest commit whose state somebody reads or may begin to.
+func (s *Store) oldest() uint64 {
+	if len(s.held) > 0 {
+		return s.held[0].commit
+	}
+	return s.commit
 }
 
 // Release implements kv.Base.
 func (p *snapshot) Release() {
 	p.store.mu.Lock()
 	defer p.store.mu.Unlock()
-	p.unlockedRelease()
+	p.release()
 }
 
-func (p *snapshot) unlockedRelease() {
-	p.refs--
-	if p.refs == 0 {
-		p.txn.Discard()
+func (p *snapshot) release() {
+	if p.refs--; p.refs > 0 {
+		return
 	}
+	p.below.release()
+	i := slices.Index(p.store.held, p)
+	p.store.held = slices.Delete(p.store.held, i, i+1)
 }
 
 // Get implements kv.Base and kv.Reader.
@@ -70,14 +93,35 @@ func (p *snapshot) Get(key []byte) ([]byte, error) {
 	if len(key) == 0 {
 		return nil, kv.ErrNotFound
 	}
-	item, err := p.txn.Get(key)
+	for _, t := range p.tables {
+		if t == nil {
+			break
+		}
+		if r := t.get(key, p.commit); r != nil {
+			if r.Gone() {
+				return nil, kv.ErrNotFound
+			}
+			return r.Value, nil
+		}
+	}
+	return p.below.get(key)
+}
+
+func (b *below) get(key []byte) (value []byte, err error) {
+	item, err := b.txn.Get(key)
 	if errors.Is(err, badgerdb.ErrKeyNotFound) {
 		return nil, kv.ErrNotFound
+	}
+	if err == nil {
+		err = item.Value(func(v []byte) error { // it stays the item's, which nobody else has
+			value = v
+			return nil
+		})
 	}
 	if err != nil {
 		return nil, fmt.Errorf("get: %w", err)
 	}
-	return item.ValueCopy(nil)
+	return value, nil
 }
 
 // view is a snapshot for one View.
@@ -91,62 +135,35 @@ const checkEvery = 256
 
 // Scan implements kv.Reader.
 func (v view) Scan(r kv.Range, fn func(key, value []byte) bool) error {
-	o := badgerdb.IteratorOptions{Reverse: r.Reverse, Prefix: r.Prefix} // values are in the tree: nothing to prefetch
-	it := v.txn.NewIterator(o)
-	defer it.Close()
-	if r.Reverse {
-		it.Seek(kv.Last(r))
-	} else {
-		it.Seek(kv.First(r))
-	}
-	for n := 1; it.Valid(); it.Next() {
-		item := it.Item()
-		if !bytes.HasPrefix(item.Key(), r.Prefix) {
-			return nil
-		}
-		if n++; n%checkEvery == 0 && v.ctx.Err() != nil {
-			return v.ctx.Err()
-		}
-		more, err := visit(item, r.KeysOnly, fn)
-		if err != nil {
-			return fmt.Errorf("scan: %w", err)
-		}
-		if !more {
-			return nil
-		}
+	if err := v.walk(r, func(row *kv.Row) (bool, error) { return fn(row.Key, row.Value), nil }); err != nil {
+		return fmt.Errorf("scan: %w", err)
 	}
 	return nil
-}
-
-func visit(item *badgerdb.Item, keysOnly bool, fn func(key, value []byte) bool) (more bool, err error) {
-	if keysOnly {
-		return fn(item.Key(), nil), nil
-	}
-	err = item.Value(func(value []byte) error {
-		more = fn(item.Key(), value)
-		return nil
-	})
-	return more, err
 }
 
 // dump writes every live row.
 func (v view) dump(d *kv.DumpWriter) error {
-	it := v.txn.NewIterator(badgerdb.IteratorOptions{})
-	defer it.Close()
-	n := 0
-	for it.Rewind(); it.Valid(); it.Next() {
-		if n++; n%checkEvery == 0 && v.ctx.Err() != nil {
+	return v.walk(kv.Range{}, func(row *kv.Row) (bool, error) { return true, d.Put(*row) })
+}
+
+// walk gives the live rows of a range to fn, in order, until it returns false
+// or an error.
+func (v view) walk(r kv.Range, fn func(*kv.Row) (more bool, err error)) error {
+	m := newMerge(v.snapshot, r)
+	defer m.close()
+	for n := 1; ; n++ {
+		row, err := m.next()
+		if row == nil || err != nil {
+			return err
+		}
+		if n%checkEvery == 0 && v.ctx.Err() != nil {
 			return v.ctx.Err()
 		}
-		item := it.Item()
-		row := kv.Row{Key: item.Key(), Expires: int64(item.ExpiresAt())}
-		err := item.Value(func(value []byte) error {
-			row.Value = value
-			return d.Put(row)
-		})
-		if err != nil {
+		if r.KeysOnly {
+			row.Value = nil
+		}
+		if more, err := fn(row); err != nil || !more {
 			return err
 		}
 	}
-	return nil
 }

@@ -2,7 +2,6 @@ package badger
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"io/fs"
 	"log/slog"
@@ -17,47 +16,45 @@ import (
 	"behalf/internal/kv"
 )
 
-// A delete leaves a marker, and the row and the marker take room until Badger
-// happens to merge the tables that hold them. The tidier merges them all when
-// deletes outweigh what lives, at low load, so that a queue that emptied gives
-// the disk back. The work is paid for by the deletes: one full merge for at
-// least as many deletes as half of the rows it reads.
+// A delete of a row that is in Badger leaves a marker, and the row and the
+// marker take room until Badger happens to merge the tables that hold them. The
+// tidier merges them all when deletes outweigh what lives, at low load, so that
+// a queue that emptied gives the disk back. The work is paid for by the deletes:
+// one full merge for at least as many deletes as half of the rows it reads.
 //
-// Markers in the memory table are merged by nothing until that table is full,
-// and hide rows many times their size; so it is filled up first. That leaves
+// Deletes that are still in the table in memory are first sent on to Badger.
+// Markers in Badger's memory table are merged by nothing until that table is
+// full, and hide rows many times their size; so it is filled up. That leaves
 // tables on two levels, which Flatten merges, or two new ones, which Badger
 // merges by itself.
 type tidier struct {
 	store *Store
-	db    *badgerdb.DB
 	log   *slog.Logger
 	every time.Duration
 	stop  chan struct{}
 	done  chan struct{}
+}
 
-	rows    atomic.Int64 // written since the last look
-	deletes atomic.Int64 // since the last merge
+// turnover counts what the tidier goes by.
+type turnover struct {
+	rows    atomic.Int64 // committed since the last look
+	waiting atomic.Int64 // deletes in the table that is written
+	deletes atomic.Int64 // that reached Badger since the last merge
 }
 
 const (
 	tidyEvery   = 5 * time.Second // how often it looks
 	tidyDeletes = 10_000          // fewer are not worth a merge
+	tidyWaiting = 1_000           // fewer are not worth a flush
 	tidyRoom    = 8 << 20         // nor is a smaller tree
 	tidyQuiet   = 2_000           // rows a second: below, the load is low
 	tidyAnyway  = 512 << 20       // a tree this large, mostly dead, is merged at any load
 )
 
-func newTidier(s *Store, every time.Duration) *tidier {
-	t := &tidier{store: s, db: s.db, log: s.log, every: every, stop: make(chan struct{}), done: make(chan struct{})}
+func newTidier(s *Store, log *slog.Logger, every time.Duration) *tidier {
+	t := &tidier{store: s, log: log, every: every, stop: make(chan struct{}), done: make(chan struct{})}
 	go t.run()
 	return t
-}
-
-func (t *tidier) count(rows, deleted int) {
-	t.rows.Add(int64(rows))
-	if deleted > 0 {
-		t.deletes.Add(int64(deleted))
-	}
 }
 
 func (t *tidier) close() {
@@ -75,21 +72,31 @@ func (t *tidier) run() {
 			return
 		case <-tick.C:
 		}
-		quiet := float64(t.rows.Swap(0)) < tidyQuiet*t.every.Seconds()
-		if t.worth(quiet) {
-			t.merge()
-		}
+		quiet := float64(t.store.churn.rows.Swap(0)) < tidyQuiet*t.every.Seconds()
+		t.look(quiet)
+	}
+}
+
+// look sends deletes on when it is quiet, and merges once they are in Badger.
+func (t *tidier) look(quiet bool) {
+	deletes, waiting := t.store.churn.deletes.Load(), t.store.churn.waiting.Load()
+	switch {
+	case t.store.flushing():
+	case quiet && waiting >= tidyWaiting && t.worth(deletes+waiting, quiet):
+		t.sendOn()
+	case t.worth(deletes, quiet):
+		t.merge()
+		t.store.churn.deletes.Add(-deletes)
 	}
 }
 
 // worth reports whether deletes outweigh what lives in the tables.
-func (t *tidier) worth(quiet bool) bool {
-	deletes := t.deletes.Load()
+func (t *tidier) worth(deletes int64, quiet bool) bool {
 	if deletes < tidyDeletes {
 		return false
 	}
 	var keys, size int64
-	for _, table := range t.db.Tables() {
+	for _, table := range t.store.db.Tables() {
 		keys += int64(table.KeyCount)
 		size += int64(table.OnDiskSize)
 	}
@@ -99,22 +106,29 @@ func (t *tidier) worth(quiet bool) bool {
 	return size >= tidyRoom && deletes >= keys/2
 }
 
+// sendOn has the table in memory written to Badger, with the next commit, and
+// sees to it that there is one.
+func (t *tidier) sendOn() {
+	t.store.turn.Store(true)
+	t.store.Go(func(w kv.Writer) error { return w.Delete([]byte(filler)) }, nil)
+}
+
 func (t *tidier) merge() {
-	t.deletes.Store(0)
 	err := t.fill()
 	if err == nil {
-		err = t.db.Flatten(1)
+		err = t.store.db.Flatten(1)
 	}
 	if err != nil && !errors.Is(err, kv.ErrClosed) {
 		t.log.Warn("badger", "message", "could not merge tables; deleted rows keep their room for now", "error", err)
 	}
 }
 
-// filler begins the keys that fill up a memory table. They are deleted at once.
+// filler begins the keys that fill up a memory table of Badger's. They are long
+// expired when they are written, so that nobody sees them.
 const filler = "\xffbehalf/filler/"
 
 // fill writes until Badger begins a new memory table, and waits until the full
-// one is a table on disk.
+// one is a table on disk. None of it needs to survive a crash.
 func (t *tidier) fill() error {
 	full, err := t.newestLog()
 	if err != nil {
@@ -122,21 +136,16 @@ func (t *tidier) fill() error {
 	}
 	value := make([]byte, kv.MaxValue)
 	for newest := full; newest == full; {
-		err := t.store.Update(context.Background(), func(w kv.Writer) error {
-			return errors.Join(w.Put([]byte(filler+"0"), value), w.Put([]byte(filler+"1"), value))
+		err := t.store.db.Update(func(txn *badgerdb.Txn) error {
+			return txn.SetEntry(&badgerdb.Entry{Key: []byte(filler), Value: value, ExpiresAt: 1})
 		})
 		if err != nil {
 			return err
 		}
+		t.store.renew(nil) // what an older state could see is not merged away
 		if newest, err = t.newestLog(); err != nil {
 			return err
 		}
-	}
-	err = t.store.Update(context.Background(), func(w kv.Writer) error {
-		return errors.Join(w.Delete([]byte(filler+"0")), w.Delete([]byte(filler+"1")))
-	})
-	if err != nil {
-		return err
 	}
 	return t.awaitFlush(full)
 }
@@ -159,7 +168,7 @@ func (t *tidier) awaitFlush(log string) error {
 
 // newestLog gives the log file of the current memory table.
 func (t *tidier) newestLog() (string, error) {
-	logs, err := filepath.Glob(filepath.Join(t.store.dir.path, "*.mem"))
+	logs, err := filepath.Glob(filepath.Join(t.store.dir, "*.mem"))
 	if err != nil || len(logs) == 0 {
 		return "", errors.Join(err, errors.New("there is no log file"))
 	}

@@ -1,0 +1,194 @@
+package badger
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+
+	badgerdb "github.com/dgraph-io/badger/v4"
+)
+
+// reservedOurs begins the keys in Badger that are ours, and that no reader sees.
+const reservedOurs = "!behalf!"
+
+// freedKey holds the number of the last file of the log whose rows are all in
+// Badger. It is there from the first opening on: so a log that went missing is
+// noticed.
+const freedKey = reservedOurs + "freed"
+
+// flusher is the goroutine that writes full tables into Badger. What was put
+// and deleted within one table never gets there.
+type flusher struct {
+	store  *Store
+	tables chan *table   // to it
+	free   chan struct{} // holds one token while it has no table
+	done   chan struct{}
+}
+
+// newFlusher starts the goroutine with the table that was found frozen, or nil.
+func newFlusher(s *Store, found *table) *flusher {
+	f := &flusher{store: s, tables: make(chan *table, 1), free: make(chan struct{}, 1), done: make(chan struct{})}
+	if found != nil {
+		f.tables <- found
+	} else {
+		f.free <- struct{}{}
+	}
+	go f.run()
+	return f
+}
+
+// close waits for the table under way; nobody hands over another.
+func (f *flusher) close() {
+	close(f.tables)
+	<-f.done
+}
+
+func (f *flusher) run() {
+	defer close(f.done)
+	for t := range f.tables {
+		if err := f.store.flush(t); err != nil {
+			f.store.Fail(fmt.Errorf("flush log file %d into badger: %w", t.file, err))
+			return // without the token: nothing is committed any more
+		}
+		f.free <- struct{}{}
+	}
+}
+
+// flushing reports whether a table is on its way into Badger.
+func (s *Store) flushing() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.frozen != nil
+}
+
+// flush makes the frozen table durable in Badger and lets its log file go.
+func (s *Store) flush(t *table) error {
+	for _, step := range []struct {
+		name string
+		do   func() error
+	}{
+		{"written", func() error { return s.writeBelow(t) }},
+		{"synced", s.syncBelow},
+		// Only now: Badger's log may keep this row and lose some before it.
+		{"freed", func() error { return s.setFreed(t.file) }},
+		{"renewed", func() error { s.renew(t); return nil }},
+	} {
+		if err := step.do(); err != nil {
+			return err
+		}
+		if err := s.opts.stage(step.name); err != nil {
+			return err
+		}
+	}
+	return s.log.Free(t.file)
+}
+
+// renew has readers look at Badger as it is now, and no more at a table that it
+// holds; nil: at both as before.
+func (s *Store) renew(flushed *table) {
+	s.renewing.Lock() // or an older state could take the place of a newer one
+	defer s.renewing.Unlock()
+	txn := s.db.NewTransaction(false)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.below.release()
+	s.below = &below{txn: txn, refs: 1}
+	if flushed != nil {
+		s.frozen = nil
+	}
+	s.supersede()
+}
+
+// writeBelow writes the newest row of each key. A deleted or expired row only
+// matters where Badger has another under its key.
+func (s *Store) writeBelow(t *table) error {
+	before := s.db.NewTransaction(false)
+	defer before.Discard()
+	batch := s.db.NewWriteBatch()
+	defer batch.Cancel()
+	all := cursor{table: t, commit: math.MaxUint64}
+	for all.seek(nil); all.row != nil; all.step() {
+		r := all.row
+		if !r.Gone() {
+			if err := batch.SetEntry(&badgerdb.Entry{Key: r.Key, Value: r.Value, ExpiresAt: uint64(r.Expires)}); err != nil {
+				return err
+			}
+			continue
+		}
+		switch _, err := before.Get(r.Key); {
+		case errors.Is(err, badgerdb.ErrKeyNotFound):
+		case err != nil:
+			return err
+		default:
+			if err := batch.Delete(r.Key); err != nil {
+				return err
+			}
+			s.churn.deletes.Add(1)
+		}
+	}
+	return batch.Flush()
+}
+
+// syncBelow makes durable what was written to Badger: all its logs, of which
+// Badger itself syncs only the newest. A log that is gone became a table, which
+// is synced.
+func (s *Store) syncBelow() error {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if filepath.Ext(e.Name()) != ".mem" {
+			continue
+		}
+		if err := syncFile(filepath.Join(s.dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return syncFile(s.dir)
+}
+
+func syncFile(name string) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// freed gives the last file of the log that is all in Badger; -1: this store
+// never had a log.
+func freed(db *badgerdb.DB) (file int64, err error) {
+	file = -1
+	err = db.View(func(txn *badgerdb.Txn) error {
+		item, err := txn.Get([]byte(freedKey))
+		if errors.Is(err, badgerdb.ErrKeyNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return item.Value(func(v []byte) error {
+			if len(v) != 8 {
+				return fmt.Errorf("%s has %d octets", freedKey, len(v))
+			}
+			file = int64(binary.BigEndian.Uint64(v))
+			return nil
+		})
+	})
+	return file, err
+}
+
+func (s *Store) setFreed(file uint64) error {
+	err := s.db.Update(func(txn *badgerdb.Txn) error {
+		return txn.Set([]byte(freedKey), binary.BigEndian.AppendUint64(nil, file))
+	})
+	if err != nil {
+		return err
+	}
+	return s.syncBelow()
+}
