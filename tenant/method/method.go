@@ -97,14 +97,18 @@ type Result struct {
 // the first of the first wish is what is chosen. When there is none, Err says
 // what is missing: 451 if that may be a passing trouble, else 550.
 func Choose(in *Input) Result {
-	var r Result
-	var obstacles []obstacle
+	r := Result{Choices: make([]mail.Choice, 0, len(in.Route)*len(in.Methods))}
+	var space [8]obstacle // for most
+	obstacles := space[:0]
 	for i := range in.Route {
 		u := &in.Route[i]
 		w := mail.Wish{Upstream: u.ID}
 		for _, m := range in.Methods {
 			v := judge(in, u, m, isFallback(in, m))
 			if v.holds {
+				if w.Methods == nil {
+					w.Methods = make([]mail.Method, 0, len(in.Methods))
+				}
 				w.Methods = append(w.Methods, m)
 			} else {
 				obstacles = append(obstacles, obstacle{u, m, v})
@@ -154,7 +158,8 @@ func Hold(in *Input, w mail.Wish) (Held, *mail.Failure) {
 	asked := *in
 	asked.Asked = ""      // was heeded when the wish was made
 	asked.AddressLeft = 1 // was counted then: a message must not meet the cap that it filled itself
-	var obstacles []obstacle
+	var space [8]obstacle // for most
+	obstacles := space[:0]
 	for _, m := range w.Methods {
 		v := verdict{why: "the tenant does not use it any more"}
 		if slices.Contains(in.Methods, m) {
