@@ -90,8 +90,8 @@ type entry struct {
 	changed *changes
 	owner   owner
 	loaded  bool
-	gone    bool // dropped from memory: open it again
-	dirty   bool // not in the store as it is here, and among the changes
+	gone    bool   // dropped from memory: open it again
+	dirty   bool   // not in the store as it is here, and among the changes
 	writing bool   // what changed is on its way to the store
 	flying  int    // tickets that are not settled
 	touched uint32 // hour of the last use
