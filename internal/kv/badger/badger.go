@@ -133,9 +133,7 @@ func (s *Store) recover() error {
 			*t = newTable(file)
 		}
 		(*t).file = file
-		for _, r := range rows {
-			(*t).put(r, commit, commit)
-		}
+		(*t).put(rows, commit, commit)
 		s.commit = commit
 	})
 	if err != nil {

@@ -36,9 +36,9 @@ func (e engine) Apply(rows []kv.Row, needs []kv.Durable) error {
 	s.mu.Lock()
 	active, oldest := s.active, s.oldest()
 	s.mu.Unlock()
+	active.put(rows, commit, oldest)
 	deleted := 0
 	for i := range rows {
-		active.put(rows[i], commit, oldest)
 		if rows[i].Deleted {
 			deleted++
 		}

@@ -3,6 +3,7 @@ package badger
 import (
 	"bytes"
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 
 	"behalf/internal/kv"
@@ -15,11 +16,18 @@ import (
 type table struct {
 	file uint64 // of the log
 	head node
+
+	// The writer's: the nodes that will be used next, made many at once, and the
+	// rows of a commit in order, the one next to the other in the list.
+	fresh []node
+	order []*kv.Row
 }
 
 const (
 	tableHeight = 12 // a quarter of the nodes reach one level higher
 	trimAt      = 8  // versions that a write looks at to find those nobody reads
+	nodesAtOnce = 32
+	keepOrder   = 4096 // rows, the largest order whose room is used again
 )
 
 type node struct {
@@ -44,26 +52,81 @@ func newTable(file uint64) *table {
 	return t
 }
 
-// put writes a row of a commit, which is later than all before. No reader reads
-// a state older than oldest.
-func (t *table) put(r kv.Row, commit, oldest uint64) {
-	var path [tableHeight]*node
-	if n := t.find(r.Key, &path); n != nil && bytes.Equal(n.key(), r.Key) {
-		n.put(r, commit, oldest)
-		return
+// place is a point between two keys: on each level the last node before it.
+type place [tableHeight]*node
+
+// put writes the rows of a commit, which is later than all before; each has a
+// key of its own. No reader reads a state older than oldest.
+//
+// The rows are put in order of keys: most belong next to the one before, which
+// is much nearer than the head of the list.
+func (t *table) put(rows []kv.Row, commit, oldest uint64) {
+	for i := range rows {
+		t.order = append(t.order, &rows[i])
 	}
-	n := newNode(r, commit)
-	for i := range n.next {
-		n.next[i].Store(path[i].next[i].Load())
+	slices.SortFunc(t.order, func(a, b *kv.Row) int { return bytes.Compare(a.Key, b.Key) })
+	var at place
+	for i := range at {
+		at[i] = &t.head
 	}
-	for i := range n.next {
-		path[i].next[i].Store(n) // from the bottom: whoever sees it can go on from it
+	for _, r := range t.order {
+		t.putBehind(&at, r, commit, oldest)
+	}
+	clear(t.order) // the rows are not ours
+	if t.order = t.order[:0]; cap(t.order) > keepOrder {
+		t.order = nil
 	}
 }
 
-func newNode(r kv.Row, commit uint64) *node {
-	n := &node{}
-	n.first.commit, n.first.row = commit, r
+// putBehind writes a row whose key is behind at, and moves at to it.
+func (t *table) putBehind(at *place, r *kv.Row, commit, oldest uint64) {
+	if n := at.advance(r.Key); n != nil && bytes.Equal(n.key(), r.Key) {
+		n.put(*r, commit, oldest)
+		return
+	}
+	n := t.newNode(r, commit)
+	for i := range n.next {
+		n.next[i].Store(at[i].next[i].Load())
+	}
+	for i := range n.next {
+		at[i].next[i].Store(n) // from the bottom: whoever sees it can go on from it
+		at[i] = n
+	}
+}
+
+// advance moves on to key and gives the first node at or behind it.
+func (p *place) advance(key []byte) *node {
+	top := 0 // the lowest level on which nothing lies between
+	for top < tableHeight-1 {
+		if next := p[top].next[top].Load(); next == nil || bytes.Compare(next.key(), key) >= 0 {
+			break
+		}
+		top++
+	}
+	var at, beyond *node // where it went to, and the first node known to be at or behind key
+	for i := top; i >= 0; i-- {
+		if at != nil {
+			p[i] = at // a higher level led farther
+		}
+		next := p[i].next[i].Load()
+		for next != nil && next != beyond && bytes.Compare(next.key(), key) < 0 {
+			at, p[i] = next, next
+			next = next.next[i].Load()
+		}
+		beyond = next
+	}
+	return beyond
+}
+
+// newNode gives a node with its first version. Nodes stay as long as their
+// table, so they may share an allocation.
+func (t *table) newNode(r *kv.Row, commit uint64) *node {
+	if len(t.fresh) == 0 {
+		t.fresh = make([]node, nodesAtOnce)
+	}
+	n := &t.fresh[0]
+	t.fresh = t.fresh[1:]
+	n.first.commit, n.first.row = commit, *r
 	n.newest.Store(&n.first)
 	height := 1
 	for height < tableHeight && rand.Uint32()%4 == 0 {
@@ -107,9 +170,8 @@ func (n *node) at(commit uint64) *kv.Row {
 	return &v.row
 }
 
-// find gives the first node at or behind key; path, if not nil, gets the last
-// node before key on each level.
-func (t *table) find(key []byte, path *[tableHeight]*node) *node {
+// find gives the first node at or behind key.
+func (t *table) find(key []byte) *node {
 	at := &t.head
 	var beyond *node // known to be at or behind key
 	for i := tableHeight - 1; i >= 0; i-- {
@@ -118,9 +180,6 @@ func (t *table) find(key []byte, path *[tableHeight]*node) *node {
 			at, next = next, next.next[i].Load()
 		}
 		beyond = next
-		if path != nil {
-			path[i] = at
-		}
 	}
 	return beyond
 }
@@ -141,7 +200,7 @@ func (t *table) before(key []byte) *node {
 
 // get gives the row under key after a commit; nil: this table does not know.
 func (t *table) get(key []byte, commit uint64) *kv.Row {
-	if n := t.find(key, nil); n != nil && bytes.Equal(n.key(), key) {
+	if n := t.find(key); n != nil && bytes.Equal(n.key(), key) {
 		return n.at(commit)
 	}
 	return nil
@@ -159,7 +218,7 @@ type cursor struct {
 // seek goes to the first row at or behind key, or in reverse to the last at or
 // before it.
 func (c *cursor) seek(key []byte) {
-	if c.node = c.table.find(key, nil); c.reverse && (c.node == nil || !bytes.Equal(c.node.key(), key)) {
+	if c.node = c.table.find(key); c.reverse && (c.node == nil || !bytes.Equal(c.node.key(), key)) {
 		c.node = c.table.before(key)
 	}
 	c.settle()

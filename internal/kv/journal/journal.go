@@ -105,12 +105,18 @@ func (j *Journal) fill(end int64) error {
 		return nil
 	}
 	to := (end + ahead) / firstRecord * firstRecord
-	if _, err := j.f.WriteAt(make([]byte, to-j.filled), j.filled); err != nil {
-		return fmt.Errorf("journal: %w", err)
+	for j.filled < to {
+		n, err := j.f.WriteAt(zeros[:min(to-j.filled, int64(len(zeros)))], j.filled)
+		j.filled += int64(n)
+		if err != nil {
+			return fmt.Errorf("journal: %w", err)
+		}
 	}
-	j.filled = to
 	return nil
 }
+
+// zeros are never changed.
+var zeros [64 << 10]byte
 
 // Next begins the next file; the one before is synced. After an error nothing
 // more may be appended.
