@@ -139,30 +139,35 @@ func Apply(header []byte, edits []mail.Edit) []byte {
 	if len(edits) == 0 {
 		return header
 	}
+	return AppendApplied(make([]byte, 0, len(header)+512), header, edits)
+}
+
+// AppendApplied is [Apply] behind b, which shares no octets with header.
+func AppendApplied(b, header []byte, edits []mail.Edit) []byte {
+	if len(edits) == 0 {
+		return append(b, header...)
+	}
 	var p plan
 	for _, e := range edits {
 		if ValidName(e.Name) {
 			p.add(e)
 		}
 	}
-	body := make([]byte, 0, len(header)+256)
-	rest := header
-	for len(rest) > 0 {
-		n := fieldLen(rest)
-		body = p.edit(body, rest[:n])
-		rest = rest[n:]
-	}
-	out := make([]byte, 0, len(body)+512)
 	for _, a := range p.front {
-		out = AppendField(out, a.name, a.value)
+		b = AppendField(b, a.name, a.value)
 	}
 	for i := range p.rules {
 		r := &p.rules[i]
-		if !r.seen && (r.set || r.prefix != "") {
-			out = AppendField(out, r.name, r.prefix+r.value)
+		if (r.set || r.prefix != "") && !r.in(header) {
+			b = AppendField(b, r.name, r.prefix+r.value)
 		}
 	}
-	return append(out, body...)
+	for rest := header; len(rest) > 0; {
+		n := fieldLen(rest)
+		b = p.edit(b, rest[:n])
+		rest = rest[n:]
+	}
+	return b
 }
 
 // fieldLen is the length of the field, or the empty line and all after it, at
@@ -184,6 +189,23 @@ func fieldLen(b []byte) int {
 	}
 }
 
+// is reports whether the rule is about the field of that name.
+func (r *rule) is(name []byte) bool {
+	return len(r.name) == len(name) && strings.EqualFold(r.name, string(name))
+}
+
+// in reports whether the header has the field of the rule.
+func (r *rule) in(header []byte) bool {
+	for len(header) > 0 {
+		n := fieldLen(header)
+		if colon := bytes.IndexByte(header[:n], ':'); colon >= 0 && r.is(header[:colon]) {
+			return true
+		}
+		header = header[n:]
+	}
+	return false
+}
+
 // edit appends one field of the old header as the rules want it.
 func (p *plan) edit(out, field []byte) []byte {
 	colon := bytes.IndexByte(field, ':')
@@ -192,7 +214,7 @@ func (p *plan) edit(out, field []byte) []byte {
 	}
 	for i := range p.rules {
 		r := &p.rules[i]
-		if len(r.name) != colon || !strings.EqualFold(r.name, string(field[:colon])) {
+		if !r.is(field[:colon]) {
 			continue
 		}
 		first := !r.seen

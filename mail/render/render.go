@@ -112,30 +112,46 @@ func (r *Renderer) edit() error {
 	if r.head != nil {
 		return nil
 	}
-	m, hop, client := r.in.Message, r.in.Hop, r.in.Header
-	if client == nil {
-		client = make([]byte, m.HeaderSize)
-		if _, err := r.in.Body.ReadAt(client, 0); err != nil && (err != io.EOF || m.Size != int64(m.HeaderSize)) {
-			return fmt.Errorf("read the stored header: %w", err)
-		}
+	m, hop := r.in.Message, r.in.Hop
+	client, err := r.client()
+	if err != nil {
+		return err
 	}
 	edits := m.Edits
 	if len(hop.Edits) > 0 {
 		edits = append(edits[:len(edits):len(edits)], hop.Edits...)
 	}
-	edited := header.Apply(client, edits)
-	size := len(m.Front) + len(edited) + len("\r\n\r\n")
+	size := len(m.Front) + len(client) + len("\r\n\r\n")
 	for _, f := range hop.Front {
 		size += len(f.Name) + len(f.Value) + 64 // folded, it is somewhat longer
+	}
+	for i := range edits {
+		size += len(edits[i].Name) + len(edits[i].Value) + 64
 	}
 	head := make([]byte, 0, size)
 	for _, f := range hop.Front {
 		head = header.AppendField(head, f.Name, f.Value)
 	}
-	head = append(append(head, m.Front...), edited...)
+	head = header.AppendApplied(append(head, m.Front...), client, edits)
 	r.head = endHeader(head)
 	r.utf8 = header.NeedsUTF8(r.head)
 	return nil
+}
+
+// client gives the client's header, which is not to be changed.
+func (r *Renderer) client() ([]byte, error) {
+	m := r.in.Message
+	if r.in.Header != nil {
+		return r.in.Header, nil
+	}
+	if whole, ok := r.in.Body.(Memory); ok && len(whole) >= m.HeaderSize {
+		return whole[:m.HeaderSize], nil
+	}
+	client := make([]byte, m.HeaderSize)
+	if _, err := r.in.Body.ReadAt(client, 0); err != nil && (err != io.EOF || m.Size != int64(m.HeaderSize)) {
+		return nil, fmt.Errorf("read the stored header: %w", err)
+	}
+	return client, nil
 }
 
 // endHeader adds the empty line where a message without a body lacks it.
