@@ -18,6 +18,7 @@ import (
 	"behalf/relay"
 	"behalf/relay/relaytest"
 	"behalf/spool"
+	"behalf/tenant/suppress"
 )
 
 // unreadable is a store that nothing can be read from.
@@ -50,7 +51,7 @@ func withDraft(t *testing.T, w *relaytest.World, rules, draft string) *policy.En
 	broken := unreadable{w.Store}
 	w.Intake = relay.NewIntake(relay.Parts{
 		Directory: w.Directory, Policy: e, Limits: w.Limits, Usage: limit.NewUsage(broken, limit.UsageOptions{}), Known: limit.NewKnown(broken), Habits: w.Habits, Bulk: limit.NewBulk(broken, limit.BulkOptions{}),
-		Store: w.Store, Spool: w.Spool, Planner: w.Planner, Offer: func(*spool.Stored) {}, Wait: func(context.Context) {},
+		Lists: suppress.New(w.Store), Store: w.Store, Spool: w.Spool, Planner: w.Planner, Offer: func(*spool.Stored) {}, Wait: func(context.Context) {},
 	}, relay.Options{Hostname: relaytest.Hostname})
 	return e
 }

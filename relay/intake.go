@@ -15,6 +15,7 @@ import (
 	"behalf/policy/journal"
 	"behalf/spool"
 	"behalf/tenant"
+	"behalf/tenant/suppress"
 )
 
 // Parts are what an Intake stands on; all are needed.
@@ -26,6 +27,7 @@ type Parts struct {
 	Known     *limit.Known
 	Habits    *habit.Habits
 	Bulk      *limit.Bulk
+	Lists     *suppress.Lists
 	Store     kv.Store
 	Spool     *spool.Spool
 	Planner   *Planner

@@ -167,7 +167,7 @@ func TestSuppressionBeatsHold(t *testing.T) {
 	w := ruled(t, map[string]string{"recipient": `hold contains {"rule":"h","reason":"look"}`}, "")
 	v, _ := w.Directory.ViewByName(context.Background(), "acme")
 	err := w.Store.Update(context.Background(), func(wr kv.Writer) error {
-		return suppress.Add(wr, v.Tenant.ID, suppress.Entry{Stream: "broadcast", Address: "Eve@There.example", Reason: suppress.Manual})
+		return w.Intake.Lists.Add(wr, v.Tenant.ID, suppress.Entry{Stream: "broadcast", Address: "Eve@There.example", Reason: suppress.Manual})
 	})
 	if err != nil {
 		t.Fatal(err)

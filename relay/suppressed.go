@@ -13,8 +13,19 @@ import (
 // the message's stream. They count as accepted, and their state says why
 // nothing is sent. The stream is known only now, after the header.
 func (t *transaction) suppress(ctx context.Context, m *mail.Message) error {
+	may := func(i int) bool { return t.in.Lists.May(m.Tenant, m.Stream, t.recipients[i].Address) }
+	first := 0
+	for first < len(t.recipients) && !may(first) {
+		first++
+	}
+	if first == len(t.recipients) {
+		return ctx.Err()
+	}
 	return t.in.Store.View(ctx, func(r kv.Reader) error {
-		for i := range t.recipients {
+		for i := first; i < len(t.recipients); i++ {
+			if !may(i) {
+				continue
+			}
 			e, err := suppress.Find(r, m.Tenant, m.Stream, t.recipients[i].Address)
 			if err != nil {
 				return err
@@ -32,6 +43,9 @@ func (t *transaction) suppressed(ctx context.Context, a mail.Address) (yes bool,
 	stream := t.hints.Stream
 	if stream == "" {
 		stream = mail.StreamTransactional
+	}
+	if !t.in.Lists.May(t.view.Tenant.ID, stream, a) {
+		return false, ctx.Err()
 	}
 	err = t.in.Store.View(ctx, func(r kv.Reader) error {
 		e, err := suppress.Find(r, t.view.Tenant.ID, stream, a)

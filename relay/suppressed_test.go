@@ -32,7 +32,7 @@ func TestSuppressedLater(t *testing.T) {
 		t.Errorf("on an empty list: %q", reason)
 	}
 	err := w.Store.Update(ctx, func(tx kv.Writer) error {
-		return suppress.Add(tx, 7, suppress.Entry{Stream: "broadcast", Address: "Eve@There.example", Reason: suppress.Unsubscribed, Added: time.Now()})
+		return w.Intake.Lists.Add(tx, 7, suppress.Entry{Stream: "broadcast", Address: "Eve@There.example", Reason: suppress.Unsubscribed, Added: time.Now()})
 	})
 	if err != nil {
 		t.Fatal(err)

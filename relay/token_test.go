@@ -191,7 +191,7 @@ func TestSuppressedPolicySees(t *testing.T) {
 	w := ruled(t, map[string]string{"recipient": `deny contains {"rule":"s","reason":"left the list"} if input.recipient.suppressed`}, "")
 	v, _ := w.Directory.ViewByName(context.Background(), "acme")
 	err := w.Store.Update(context.Background(), func(wr kv.Writer) error {
-		return suppress.Add(wr, v.Tenant.ID, suppress.Entry{Stream: "transactional", Address: "eve@there.example", Reason: suppress.Manual})
+		return w.Intake.Lists.Add(wr, v.Tenant.ID, suppress.Entry{Stream: "transactional", Address: "eve@there.example", Reason: suppress.Manual})
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -59,7 +59,7 @@ func (in *Intake) Unsubscribe(ctx context.Context, token string) (Unsubscription
 			return err // pressed twice, or on the list for another reason
 		}
 		e := suppress.Entry{Stream: u.Stream, Address: u.Address.String(), Reason: suppress.Unsubscribed, Added: now, Message: u.Message}
-		if err := suppress.Add(w, u.Message.Tenant(), e); err != nil {
+		if err := in.Lists.Add(w, u.Message.Tenant(), e); err != nil {
 			return err
 		}
 		return in.Spool.Append(w, mail.Event{At: now, Type: mail.EventUnsubscribed, Message: u.Message, Recipients: []int{u.Recipient}})

@@ -38,6 +38,7 @@ import (
 	"behalf/spool/follow"
 	"behalf/tenant"
 	"behalf/tenant/dnscheck"
+	"behalf/tenant/suppress"
 	"behalf/upstream"
 )
 
@@ -61,6 +62,7 @@ type server struct {
 	usage     *limit.Usage
 	habits    *habit.Habits
 	bulk      *limit.Bulk
+	lists     *suppress.Lists
 	book      *upstream.Book
 	sessions  map[string]func() int // open sessions by kind of upstream
 	metrics   *relay.Metrics
@@ -217,6 +219,7 @@ func (s *server) openPolicy(ctx context.Context) (err error) {
 	s.usage = limit.NewUsage(s.store, limit.UsageOptions{})
 	s.habits = habit.New(s.store, habit.Options{})
 	s.bulk = limit.NewBulk(s.store, limit.BulkOptions{})
+	s.lists = suppress.New(s.store)
 	return nil
 }
 
@@ -244,7 +247,7 @@ func (s *server) openIntake(ctx context.Context) error {
 		Released: func(ctx context.Context, who map[mail.TenantID][]mail.Address) { s.intake.LearnReleased(ctx, who) }})
 	s.intake = relay.NewIntake(relay.Parts{
 		Directory: s.directory, Policy: s.policy, Limits: s.limits, Usage: s.usage, Known: limit.NewKnown(s.store), Habits: s.habits, Bulk: s.bulk,
-		Store: s.store, Spool: s.spool, Planner: s.planner, Offer: s.dispatch.Offer, Wait: s.dispatch.Backpressure,
+		Lists: s.lists, Store: s.store, Spool: s.spool, Planner: s.planner, Offer: s.dispatch.Offer, Wait: s.dispatch.Backpressure,
 	}, relay.Options{
 		Hostname: s.c.Hostname, MaxSize: int64(s.c.Submission.MaxSize), MaxRecipients: s.c.Submission.MaxRecipients,
 		MaxAge: s.c.Delivery.MaxAge.D(), Log: s.log, Metrics: s.metrics, Shed: s.shed, Journal: s.journal,
@@ -298,7 +301,7 @@ func (s *server) run(ctx context.Context) error {
 	}()
 	var layers []*layer
 	for _, parts := range [][]func(context.Context) error{
-		{paceCollector, s.limitsRun, s.journalRun, s.usage.Run, s.habits.Run, s.bulk.Run, s.directory.Run, s.spool.Run},
+		{paceCollector, s.limitsRun, s.journalRun, s.usage.Run, s.habits.Run, s.bulk.Run, s.lists.Run, s.directory.Run, s.spool.Run},
 		{s.notices.Run, s.reporter.Run, s.policy.Run},
 		{s.dispatch.Run},
 		s.doors(),

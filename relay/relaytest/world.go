@@ -34,6 +34,7 @@ import (
 	"behalf/spool"
 	"behalf/tenant"
 	"behalf/tenant/dnscheck"
+	"behalf/tenant/suppress"
 	"behalf/upstream"
 )
 
@@ -151,9 +152,11 @@ func (w *World) Open() {
 	if w.o.Intake != nil {
 		w.o.Intake(&io)
 	}
+	lists := suppress.New(w.Store)
+	must(lists.Run(ctx))
 	w.Intake = relay.NewIntake(relay.Parts{
 		Directory: w.Directory, Policy: w.Policy, Limits: w.Limits, Usage: w.Usage, Known: limit.NewKnown(w.Store), Habits: w.Habits, Bulk: w.Bulk,
-		Store: w.Store, Spool: w.Spool, Planner: w.Planner,
+		Lists: lists, Store: w.Store, Spool: w.Spool, Planner: w.Planner,
 		Offer: w.offer, Wait: func(context.Context) {},
 	}, io)
 }

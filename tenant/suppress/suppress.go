@@ -35,36 +35,26 @@ type Entry struct {
 	By      string    `json:"by,omitempty" cbor:"4,keyasint,omitempty"`
 }
 
+// prefix begins every key.
+const prefix = "s/"
+
 // key is s/T/stream NUL address. A stream's name holds no NUL, nor does an
 // address's key.
 func key(t mail.TenantID, stream, address string) []byte {
 	b := make([]byte, 0, 8+len(stream)+len(address))
-	b = append(b, 's', '/')
+	b = append(b, prefix...)
 	b = binary.BigEndian.AppendUint32(b, uint32(t))
 	b = append(b, stream...)
 	b = append(b, 0)
 	return append(b, address...)
 }
 
-// Add puts an address on the list of t for a stream. An entry that is there
-// already stays as it is.
-func Add(w kv.Writer, t mail.TenantID, e Entry) error {
-	a, err := mail.ParseAddress(e.Address)
-	if err != nil {
-		return err
-	}
-	if e.Stream == "" || strings.ContainsRune(e.Stream, 0) {
-		return fmt.Errorf("suppressing %s: %q is no stream", a, e.Stream)
-	}
-	k := key(t, e.Stream, a.Key())
-	if _, err := w.Get(k); !errors.Is(err, kv.ErrNotFound) {
-		return err
-	}
+func encode(e *Entry) ([]byte, error) {
 	b, err := cbor.Marshal(e)
 	if err != nil {
-		return fmt.Errorf("encoding a suppression: %w", err)
+		return nil, fmt.Errorf("encoding a suppression: %w", err)
 	}
-	return w.Put(k, b)
+	return b, nil
 }
 
 // Remove takes an address off the list; one that is not there is no error.

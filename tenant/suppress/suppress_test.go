@@ -16,10 +16,12 @@ import (
 type list struct {
 	*testing.T
 	store *mem.Store
+	lists *suppress.Lists
 }
 
 func newList(t *testing.T) list {
-	l := list{t, mem.New(mem.Options{})}
+	store := mem.New(mem.Options{})
+	l := list{t, store, suppress.New(store)}
 	t.Cleanup(func() { l.store.Close() })
 	return l
 }
@@ -34,7 +36,7 @@ func (l list) update(fn func(w kv.Writer) error) {
 func (l list) add(t mail.TenantID, stream, address string, r suppress.Reason) {
 	l.Helper()
 	l.update(func(w kv.Writer) error {
-		return suppress.Add(w, t, suppress.Entry{Stream: stream, Address: address, Reason: r, Added: time.UnixMilli(1700000000000).UTC()})
+		return l.lists.Add(w, t, suppress.Entry{Stream: stream, Address: address, Reason: r, Added: time.UnixMilli(1700000000000).UTC()})
 	})
 }
 
@@ -105,7 +107,7 @@ func TestRemove(t *testing.T) {
 func TestAddRefuses(t *testing.T) {
 	l := newList(t)
 	for _, e := range []suppress.Entry{{Stream: "broadcast", Address: "nobody"}, {Stream: "", Address: "a@b.example"}, {Stream: "a\x00b", Address: "a@b.example"}} {
-		err := l.store.Update(context.Background(), func(w kv.Writer) error { return suppress.Add(w, 7, e) })
+		err := l.store.Update(context.Background(), func(w kv.Writer) error { return l.lists.Add(w, 7, e) })
 		if err == nil {
 			t.Errorf("%+v was added", e)
 		}

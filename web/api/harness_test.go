@@ -35,6 +35,7 @@ import (
 	"behalf/spool"
 	"behalf/tenant"
 	"behalf/tenant/dnscheck"
+	"behalf/tenant/suppress"
 	"behalf/upstream"
 	"behalf/upstream/mailbox"
 	"behalf/web"
@@ -120,7 +121,7 @@ func newWorld(t testing.TB) *world {
 		Released: func(ctx context.Context, who map[mail.TenantID][]mail.Address) { w.intake.LearnReleased(ctx, who) }})
 	w.intake = relay.NewIntake(relay.Parts{
 		Directory: w.directory, Policy: engine, Limits: limits, Usage: limit.NewUsage(w.store, limit.UsageOptions{}), Known: limit.NewKnown(w.store), Bulk: limit.NewBulk(w.store, limit.BulkOptions{}), Habits: habit.New(w.store, habit.Options{}),
-		Store: w.store, Spool: w.spool, Planner: planner, Offer: w.dispatch.Offer, Wait: w.dispatch.Backpressure,
+		Lists: suppress.New(w.store), Store: w.store, Spool: w.spool, Planner: planner, Offer: w.dispatch.Offer, Wait: w.dispatch.Backpressure,
 	}, relay.Options{
 		Hostname: "relay.platform.example", MaxSize: maxSize, MaxRecipients: 100, MaxAge: 96 * time.Hour, Log: log,
 		Metrics: metrics, Shed: func() *mail.Failure { return nil },

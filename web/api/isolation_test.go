@@ -316,7 +316,7 @@ func (w *world) suppress(name, address string) {
 		w.t.Fatal(err)
 	}
 	err = w.store.Update(w.t.Context(), func(tx kv.Writer) error {
-		return suppress.Add(tx, v.Tenant.ID, suppress.Entry{Stream: "transactional", Address: address, Reason: suppress.Manual, Added: time.Now()})
+		return w.intake.Lists.Add(tx, v.Tenant.ID, suppress.Entry{Stream: "transactional", Address: address, Reason: suppress.Manual, Added: time.Now()})
 	})
 	if err != nil {
 		w.t.Fatal(err)

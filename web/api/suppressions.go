@@ -53,7 +53,7 @@ func (a *API) suppressions(h huma.API) {
 	huma.Register(h, huma.Operation{OperationID: "add-suppression", Method: http.MethodPut, Path: "/v1/suppressions/{address}", Tags: tags, Summary: "Suppress an address in a stream", DefaultStatus: http.StatusNoContent},
 		func(ctx context.Context, in *suppressionInput) (*struct{}, error) {
 			return nil, a.changeSuppression(ctx, in, func(w kv.Writer, t mail.TenantID, addr mail.Address) error {
-				return suppress.Add(w, t, suppress.Entry{Stream: in.Stream, Address: addr.String(), Reason: suppress.Manual, Added: time.Now().UTC(), By: web.CallerOf(ctx).Name})
+				return a.Intake.Lists.Add(w, t, suppress.Entry{Stream: in.Stream, Address: addr.String(), Reason: suppress.Manual, Added: time.Now().UTC(), By: web.CallerOf(ctx).Name})
 			})
 		})
 	huma.Register(h, huma.Operation{OperationID: "remove-suppression", Method: http.MethodDelete, Path: "/v1/suppressions/{address}", Tags: tags, Summary: "Let an address be mailed again"},
