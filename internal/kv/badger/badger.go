@@ -36,7 +36,7 @@ import (
 )
 
 const (
-	memTable = 16 << 20
+	memTable = 8 << 20
 	// logSize is how large a file of the log gets, about: it bounds the two
 	// tables in memory, and what a start reads.
 	logSize = 8 << 20
@@ -195,6 +195,7 @@ func (s *Store) Close() error {
 	s.closing.Do(func() {
 		s.Committer.Close()
 		s.tidy.close()
+		flushed := s.flushLast()
 		s.flusher.close()
 		s.mu.Lock()
 		s.closed = true
@@ -204,9 +205,19 @@ func (s *Store) Close() error {
 		s.supersede()
 		s.below.release()
 		s.mu.Unlock()
-		s.closeErr = errors.Join(s.log.Close(), s.db.Close())
+		s.closeErr = errors.Join(flushed, s.log.Close(), s.db.Close())
 	})
 	return s.closeErr
+}
+
+// flushLast leaves nothing in the log at an orderly stop: so what reads Badger
+// alone, such as an older version of the program, misses nothing, and what it
+// writes is not overwritten by the log later.
+func (s *Store) flushLast() error {
+	if s.Err() != nil || s.log.Used() == 0 {
+		return nil
+	}
+	return s.nextFile()
 }
 
 // Backup implements kv.Store; see kv.DumpWriter for the format.

@@ -179,7 +179,7 @@ func tear(t *testing.T, log string, round int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	end := len(bytes.TrimRight(b, "\x00")) + 300 // a value may end in zeros
+	end := len(bytes.TrimRight(b, "\x00")) + 400 // keys and values end in zeros
 	at, noise := end+rand.IntN(64), make([]byte, 1+rand.IntN(4000))
 	if round == 0 {
 		at = end / 2

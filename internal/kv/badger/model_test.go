@@ -512,6 +512,36 @@ func TestShortLivesStayAboveBadger(t *testing.T) {
 	}
 }
 
+// An orderly stop leaves nothing in the log: Badger alone has everything.
+func TestStopEmptiesTheLog(t *testing.T) {
+	dir := t.TempDir()
+	s := openSmall(t, dir, Options{})
+	if err := s.Update(t.Context(), func(w kv.Writer) error { return w.Put([]byte("k"), []byte("v")) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db, err := badgerdb.Open(settings(dir, slog.New(slog.DiscardHandler)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.View(func(txn *badgerdb.Txn) error {
+		_, err := txn.Get([]byte("k"))
+		return err
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if s = openSmall(t, dir, Options{}); s.log.Used() > 0 {
+		t.Errorf("%d octets are in the log", s.log.Used())
+	}
+	model{"k": "v"}.check(t, s)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // A store that was written before there was a log opens; one whose log is gone
 // does not.
 func TestLogIsThereOrNeverWas(t *testing.T) {
@@ -528,7 +558,7 @@ func TestLogIsThereOrNeverWas(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Remove(filepath.Join(dir, "0000000000000001.log")); err != nil {
+	if err := os.Remove(filepath.Join(dir, fmt.Sprintf("%016x.log", s.log.File()))); err != nil {
 		t.Fatal(err)
 	}
 	if s, err := Open(dir, small); !errors.Is(err, journal.ErrDamaged) {

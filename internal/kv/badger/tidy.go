@@ -147,7 +147,10 @@ func (t *tidier) fill() error {
 			return err
 		}
 	}
-	return t.awaitFlush(full)
+	if err := t.awaitFlush(full); err != nil {
+		return err
+	}
+	return syncFile(t.store.dir) // Badger names the table on disk before its name is durable
 }
 
 // awaitFlush waits until Badger has removed the log of a full memory table.

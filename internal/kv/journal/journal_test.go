@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"behalf/internal/kv"
 )
@@ -407,4 +408,56 @@ func FuzzOpen(f *testing.F) {
 		_ = again.Close()
 		check(t, "after noise", found, 1, uint64(len(found)))
 	})
+}
+
+// A record whose sync failed may be whole in the kernel's memory alone, and the
+// kernel takes it for written. Open writes it again before it counts.
+func TestRecordOfFailedSyncIsWrittenAgain(t *testing.T) {
+	dir := t.TempDir()
+	dead := false
+	o := Options{Sync: func(*os.File) error {
+		if dead {
+			return errors.New("a dead disk")
+		}
+		return nil
+	}}
+	j, _ := open(t, dir, -1, o)
+	appendN(t, j, 2)
+	name, from := j.path(1), j.end
+	stable := read(t, name)
+	dead = true
+	if _, err := j.Append(rowsOf(9), nil); err == nil {
+		t.Fatal("no error")
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	dead = false
+	long := time.Unix(1e9, 0)
+	if err := os.Chtimes(name, long, long); err != nil {
+		t.Fatal(err)
+	}
+	j, found := open(t, dir, 0, o)
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(found) != 3 || info.ModTime().Equal(long) {
+		t.Errorf("%d records are there, written at %v", len(found), info.ModTime())
+	}
+	if now := read(t, name); !bytes.Equal(now[:from], stable[:from]) {
+		t.Error("what was stable has changed")
+	}
+}
+
+func read(t *testing.T, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }

@@ -107,7 +107,7 @@ func (j *Journal) recover(file uint64, first, last bool, replay func(file, seq u
 		return err
 	}
 	if last {
-		if found, err = j.resume(h, int64(len(b)), found); err != nil {
+		if found, err = j.resume(h, b, found); err != nil {
 			return err
 		}
 	}
@@ -148,13 +148,15 @@ func (h *head) run(file []byte) (found []entry, err error) {
 
 // resume opens the last file to go on writing it. Its last record may not have
 // been acknowledged: it goes if what it needs is not there, and else it is
-// synced now, because readers are about to see it.
-func (j *Journal) resume(h head, size int64, found []entry) ([]entry, error) {
+// synced now, because readers are about to see it. It is written again before:
+// when its sync failed, the kernel has it in memory alone and takes it for
+// written.
+func (j *Journal) resume(h head, file []byte, found []entry) ([]entry, error) {
 	f, err := os.OpenFile(j.path(h.file), os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
 	}
-	j.f, j.head, j.end, j.filled = f, h, firstRecord, size
+	j.f, j.head, j.end, j.filled = f, h, firstRecord, int64(len(file))
 	if n := len(found); n > 0 {
 		whole, err := j.whole(found[n-1].payload)
 		if err != nil {
@@ -168,7 +170,11 @@ func (j *Journal) resume(h head, size int64, found []entry) ([]entry, error) {
 		}
 	}
 	if n := len(found); n > 0 {
-		j.end = found[n-1].end
+		last := found[n-1]
+		if _, err := f.WriteAt(file[last.offset:last.end], last.offset); err != nil {
+			return nil, err
+		}
+		j.end = last.end
 	}
 	return found, j.opts.Sync(f)
 }
