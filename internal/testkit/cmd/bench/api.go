@@ -23,8 +23,10 @@ func (b *behalf) call(ctx context.Context, method, path, body string) ([]byte, e
 	if err != nil {
 		return nil, err
 	}
-	if strings.HasPrefix(path, "/v1/") {
+	if b.key != "" {
 		req.Header.Set("Authorization", "Bearer "+b.key)
+	}
+	if strings.HasPrefix(path, "/v1/") {
 		req.Header.Set("Content-Type", "application/json")
 	}
 	resp, err := b.client.Do(req)

@@ -53,6 +53,7 @@ func parts() []part {
 		{"curves", "cost of a message by tenants, queue, limit keys and destinations", false, (*bench).curves},
 		{"fair", "latency of one tenant beside others in trouble", false, (*bench).fair},
 		{"million", "disk and memory after a million messages", false, (*bench).million},
+		{"profile", "a CPU profile under the loads of the tables", false, (*bench).profile},
 		{"soak", "an hour at 80 % of the peak rate", false, (*bench).soak},
 	}
 }
