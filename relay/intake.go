@@ -57,6 +57,8 @@ type Intake struct {
 	arrivals *arrivals
 	scanners scan.Pool // of messages on their way in
 
+	transactions transactions
+
 	administrator tenant.Credential // stands for the admin key; may act for every tenant
 }
 
@@ -185,7 +187,11 @@ func (in *Intake) actFor(ctx context.Context, c Client, cred *tenant.Credential,
 // Begin opens a transaction: it asks the sender stage, if the tenant is known
 // by now, and reserves nothing but memory.
 func (in *Intake) Begin(ctx context.Context, p *Principal, c Client, e mail.Envelope, size int64) (Transaction, error) {
-	return in.begin(ctx, p, c, e, size, Hints{})
+	t, err := in.begin(ctx, p, c, e, size, Hints{})
+	if err != nil {
+		return nil, err
+	}
+	return &handle{t}, nil
 }
 
 func (in *Intake) begin(ctx context.Context, p *Principal, c Client, e mail.Envelope, size int64, h Hints) (*transaction, error) {
@@ -218,7 +224,9 @@ func (in *Intake) open(ctx context.Context, p *Principal, c Client, e mail.Envel
 		return nil, err
 	}
 	now := in.o.Now()
-	t := &transaction{in: in, p: p, client: c, view: view, envelope: e, from: e.From.String(), declared: size, hints: h, policy: in.Policy.Pin(), now: now.UTC(), began: now}
+	t := in.transactions.get()
+	t.in, t.p, t.client, t.view, t.envelope, t.from = in, p, c, view, e, e.From.String()
+	t.declared, t.hints, t.policy, t.now, t.began = size, h, in.Policy.Pin(), now.UTC(), now
 	if h.Tenant != "" {
 		if err := t.nameTenant(ctx, h.Tenant); err != nil {
 			return nil, err

@@ -80,6 +80,10 @@ func TooLarge() *mail.Failure {
 	return mail.Fail(552, mail.Enhanced{5, 3, 4}, mail.OfMessage, mail.ReasonTooLarge, "the header is larger than %d KiB", MaxBytes>>10)
 }
 
+// mostFields is how many fields there is room for at once, if there are as many
+// lines; most headers have fewer.
+const mostFields = 32
+
 func bad(format string, args ...any) *mail.Failure {
 	return mail.Fail(554, mail.Enhanced{5, 6, 0}, mail.OfMessage, mail.ReasonContent, format, args...)
 }
@@ -115,7 +119,7 @@ func Parse(b []byte) (Header, error) {
 				return Header{}, bad("line %d of the header is not a field; an empty line must stand between header and body", line)
 			}
 			if h.fields == nil {
-				h.fields = make([]Field, 0, 16)
+				h.fields = make([]Field, 0, min(strings.Count(s[at:], "\n"), mostFields))
 			}
 			h.fields = append(h.fields, Field{Name: name, Raw: text, Start: at, End: end})
 		case len(h.fields) == 0:
