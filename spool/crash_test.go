@@ -28,11 +28,11 @@ type disk struct {
 
 func openDisk(t testing.TB, dir string, o Options) *disk {
 	t.Helper()
-	st, err := kvbadger.Open(filepath.Join(dir, "kv"), kvbadger.Options{})
+	b, err := files.Open(filepath.Join(dir, "bodies"), files.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := files.Open(filepath.Join(dir, "bodies"), files.Options{})
+	st, err := kvbadger.Open(filepath.Join(dir, "kv"), kvbadger.Options{Whole: b.Whole})
 	if err != nil {
 		t.Fatal(err)
 	}

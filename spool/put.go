@@ -13,11 +13,14 @@ import (
 	"behalf/mail"
 )
 
-// Put accepts a message: it syncs the body and then writes everything else in
-// one transaction, extra's writes included. When it returns nil the message
-// would survive a power cut: this is the instant of acceptance. On an error
-// nothing was accepted and the draft is still the caller's, except when the
-// store has failed ([kv.Store] Failed): then the outcome is unknown.
+// Put accepts a message: it writes the body, whose sync begins, and then
+// everything else in one transaction, extra's writes included, which needs the
+// body ([kv.Writer] Needs): both are synced at once. When it returns nil the
+// message would survive a power cut: this is the instant of acceptance. On an
+// error nothing was accepted and the draft is still the caller's, except when
+// the store has failed ([kv.Store] Failed): then the outcome is unknown. A body
+// that cannot be written is an error; one that cannot be synced, after its
+// transaction was committed, fails the store.
 //
 // Put fills in what is missing (state, lane and first time of a recipient,
 // from the first wish), brings times to the millisecond, and from then on owns
@@ -32,7 +35,7 @@ func (s *Spool) Put(ctx context.Context, d *Draft, m *mail.Message, rs []mail.Re
 	defer s.release(p)
 	s.coming.add(m.ID)
 	defer s.coming.remove(m.ID)
-	ref, err := s.bodies.Put(ctx, blob.Owner(m.ID), d)
+	ref, body, err := s.bodies.Begin(ctx, blob.Owner(m.ID), d)
 	if err != nil {
 		return nil, fmt.Errorf("spool: store body: %w", err)
 	}
@@ -40,6 +43,9 @@ func (s *Spool) Put(ctx context.Context, d *Draft, m *mail.Message, rs []mail.Re
 	known := true // that nothing was committed, should there be an error
 	err = s.update(ctx, func(t *tx) error {
 		known = true
+		if body != nil {
+			t.w.Needs(body)
+		}
 		if extra != nil {
 			if err := extra(t.w); err != nil {
 				return err

@@ -138,16 +138,17 @@ func (s *server) openData(ctx context.Context) (err error) {
 	if s.keys, err = keyring.Open(s.c.Secrets.KeyFile); err != nil {
 		return err
 	}
-	kvStore, err := badger.Open(store, badger.Options{Log: s.log})
-	if err != nil {
-		return fmt.Errorf("opening the store: %w", err)
-	}
-	s.store, s.close = kvStore, append(s.close, kvStore.Close)
+	// The store asks the bodies at its start, and waits for them at its end.
 	bodies, err := files.Open(filepath.Join(s.c.Data, "bodies"), files.Options{Log: s.log, Full: s.disk.Full})
 	if err != nil {
 		return err
 	}
 	s.bodies, s.close = bodies, append(s.close, bodies.Close)
+	kvStore, err := badger.Open(store, badger.Options{Log: s.log, Whole: bodies.Whole})
+	if err != nil {
+		return fmt.Errorf("opening the store: %w", err)
+	}
+	s.store, s.close = kvStore, append(s.close, kvStore.Close)
 	temp := filepath.Join(s.c.Data, "incoming")
 	if err := os.MkdirAll(temp, 0o700); err != nil {
 		return fmt.Errorf("making the folder for incoming messages: %w", err)

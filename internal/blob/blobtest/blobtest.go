@@ -29,6 +29,8 @@ func Run(t *testing.T, safe time.Duration, open func(t *testing.T) blob.Store) {
 		{"delete", deletes},
 		{"a source that fails", badSources},
 		{"a context that ended", ended},
+		{"begin", begins},
+		{"what begin refuses", beginRefuses},
 		{"many at once", many},
 		{"reclaim keeps what lives", func(t *testing.T, s blob.Store) { reclaims(t, s, safe) }},
 		{"an error of the owner ends reclaim", func(t *testing.T, s blob.Store) { reclaimError(t, s, safe) }},

@@ -193,8 +193,8 @@ func TestFailedSync(t *testing.T) {
 func TestFailedWrite(t *testing.T) {
 	s := open(t, t.TempDir(), Options{})
 	before := put(t, s, 1, 1000)
-	good := s.write.file
-	s.write.file = openFile(t, good.Name()) // not for writing
+	good := s.write.out.file
+	s.write.out.file = openFile(t, good.Name()) // not for writing
 	if _, err := s.Put(bg, blobtest.OwnerOf(2), blobtest.Bytes("x")); !errors.Is(err, syscall.EBADF) {
 		t.Errorf("a failed write gives %v", err)
 	}

@@ -1,11 +1,13 @@
 // Package files keeps bodies in files, for one node.
 //
-// Bodies up to 1 MiB are appended as frames to a segment; one goroutine writes
-// all that wait with one write and one fdatasync, as soon as the last is done.
-// A larger body is a file of its own. Segments are never appended to after a
-// restart, and a number is never used twice, so a torn tail needs no repair: no
-// frame behind it was ever acknowledged. Reclaim drops segments in which
-// nothing lives and copies what lives out of those that are mostly dead.
+// Bodies up to 1 MiB are appended as frames to a segment. Whoever brings one
+// writes it; one goroutine makes all that were written stable with one
+// fdatasync, as soon as the last is done. A larger body is a file of its own.
+// Segments are never appended to after a restart, and a number is never used
+// twice, so a torn tail needs no repair: no frame behind it was ever
+// acknowledged, and Whole tells the store of those that were about to be.
+// Reclaim drops segments in which nothing lives and copies what lives out of
+// those that are mostly dead.
 //
 //	dir/lock                      one process at a time
 //	dir/segments/<number>.seg     16 hex digits
@@ -121,40 +123,49 @@ func (s *Store) tempDir() string    { return filepath.Join(s.dir, "large", "tmp"
 
 // Put implements blob.Store.
 func (s *Store) Put(ctx context.Context, owner blob.Owner, body blob.Source) (blob.Ref, error) {
-	if err := ctx.Err(); err != nil {
-		return blob.Ref{}, err
+	ref, p, err := s.Begin(ctx, owner, body)
+	if err != nil || p == nil {
+		return ref, err
 	}
-	if s.opts.Full() {
-		return blob.Ref{}, blob.ErrFull
-	}
-	var ref blob.Ref
-	var err error
-	if size := body.Size(); size <= s.opts.SmallBody {
-		ref, err = s.putSmall(ctx, owner, body, size)
-	} else {
-		ref, err = s.putLarge(ctx, owner, body, size)
-	}
-	if err != nil {
-		return blob.Ref{}, fmt.Errorf("store body: %w", wrapFull(err))
+	if err := p.Wait(); err != nil {
+		return blob.Ref{}, errors.Join(fmt.Errorf("store body: %w", wrapFull(err)), s.Delete(owner, ref))
 	}
 	return ref, nil
 }
 
-func (s *Store) putSmall(ctx context.Context, owner blob.Owner, body blob.Source, size int64) (blob.Ref, error) {
+// Begin implements blob.Store. A body with a file of its own is stable when it
+// returns.
+func (s *Store) Begin(ctx context.Context, owner blob.Owner, body blob.Source) (blob.Ref, blob.Pending, error) {
+	if err := ctx.Err(); err != nil {
+		return blob.Ref{}, nil, err
+	}
+	if s.opts.Full() {
+		return blob.Ref{}, nil, blob.ErrFull
+	}
+	size := body.Size()
+	if size > s.opts.SmallBody {
+		ref, err := s.putLarge(ctx, owner, body, size)
+		if err != nil {
+			return blob.Ref{}, nil, fmt.Errorf("store body: %w", wrapFull(err))
+		}
+		return ref, nil, nil
+	}
+	p, err := s.beginSmall(ctx, owner, body, size)
+	if err != nil {
+		return blob.Ref{}, nil, fmt.Errorf("store body: %w", wrapFull(err))
+	}
+	return p.ref, p, nil
+}
+
+func (s *Store) beginSmall(ctx context.Context, owner blob.Owner, body blob.Source, size int64) (*pending, error) {
 	buf := getBuffer(frameHeader + int(size))
 	sink := sliceWriter{rest: buf[frameHeader:]}
 	if _, err := body.WriteTo(&sink); err != nil || len(sink.rest) > 0 {
 		putBuffer(buf)
-		return blob.Ref{}, cmp.Or(err, error(fmt.Errorf("the source gave %d octets less than its size", len(sink.rest))))
+		return nil, cmp.Or(err, error(fmt.Errorf("the source gave %d octets less than its size", len(sink.rest))))
 	}
 	fillHeader(buf, owner, buf[frameHeader:])
 	return s.write.append(ctx, buf)
-}
-
-// Begin implements blob.Store; the body is stable at once.
-func (s *Store) Begin(ctx context.Context, owner blob.Owner, body blob.Source) (blob.Ref, blob.Pending, error) {
-	ref, err := s.Put(ctx, owner, body)
-	return ref, nil, err
 }
 
 // Open implements blob.Store.
@@ -203,10 +214,10 @@ func (s *Store) Delete(owner blob.Owner, ref blob.Ref) error {
 // Close waits for the writes and the Reclaim under way.
 func (s *Store) Close() error {
 	s.closing.Do(func() {
-		err := s.write.close()
+		s.write.close()
 		s.reclaiming.Lock()
 		defer s.reclaiming.Unlock()
-		s.closeErr = errors.Join(err, s.lock.Close())
+		s.closeErr = s.lock.Close()
 	})
 	return s.closeErr
 }

@@ -231,13 +231,16 @@ func (r *reclaim) copy(ctx context.Context, f io.ReaderAt, g *segment, fr frame)
 	if err != nil {
 		return err
 	}
-	to, err := r.write.append(ctx, buf)
+	p, err := r.write.append(ctx, buf)
 	if err != nil {
 		return wrapFull(err)
 	}
-	moved, err := r.move(fr.owner, from, to)
+	if err := p.Wait(); err != nil {
+		return errors.Join(wrapFull(err), r.Delete(fr.owner, p.ref))
+	}
+	moved, err := r.move(fr.owner, from, p.ref)
 	if err == nil && !moved {
-		err = r.Delete(fr.owner, to)
+		err = r.Delete(fr.owner, p.ref)
 	}
 	return err
 }

@@ -14,8 +14,7 @@ import (
 	"behalf/internal/blob"
 )
 
-// segment is what is known of a segment file. All is under Store.mu, but for
-// the file and its end, which are the writer's.
+// segment is what is known of a segment file, all under Store.mu.
 type segment struct {
 	number uint64
 	sealed time.Time // zero: it is being written

@@ -2,252 +2,256 @@ package files
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
-
-	"behalf/internal/blob"
 )
 
+// What may be written and not yet on its way to the disk.
 const (
-	maxGroup      = 512     // frames in one write
+	maxGroup      = 512     // frames
 	maxGroupBytes = 8 << 20 // and their octets, about
 )
 
-// writer is the goroutine that appends to the current segment and syncs it for
-// all that wait.
+// writer appends to the current segment. Whoever brings a frame writes it, one
+// after the other; one goroutine syncs what was written for all who brought it,
+// and begins with what came meanwhile as soon as it is done.
 type writer struct {
 	store *Store
-	queue chan *appending
-	done  chan struct{}
 	sync  func(*os.File) error // fdatasync
+	wake  chan struct{}        // there is something to sync
+	done  chan struct{}        // the goroutine is gone
 
-	intake sync.RWMutex
+	mu     sync.Mutex
 	closed bool
-
-	// The goroutine's own.
-	group []*appending
-	seg   *segment // nil: none is begun
-	file  *os.File
-	end   int64
+	out    *output       // nil: none is begun
+	groups []*group      // whose sync has not begun, oldest first
+	frames int           // in them
+	octets int           // in them
+	room   chan struct{} // closed when there is room; nil: nobody waits
 
 	syncs atomic.Int64
 }
 
-// States of an appending.
-const (
-	waiting int32 = iota
-	started
-	dropped
-)
+// output is a segment while it is written. After a sync that failed nothing in
+// it that was not synced before is ever told to be stable: the kernel may have
+// dropped the dirty pages, and a second sync of the file would lie.
+type output struct {
+	seg  *segment
+	file *os.File
+	end  int64 // of the last frame; under writer.mu
+	err  error // of the sync; the syncing goroutine's
+}
 
-// appending is one frame that waits to be written.
-type appending struct {
-	buf   []byte
-	ref   blob.Ref
-	state atomic.Int32
-	reply chan error
+// group is frames of one segment that are synced at once.
+type group struct {
+	out    *output
+	frames int
+	octets int
+	last   bool // nothing more is written to the segment
+	done   chan struct{}
+	err    error // set before done is closed
 }
 
 func newWriter(s *Store) *writer {
-	w := &writer{store: s, queue: make(chan *appending, maxGroup), done: make(chan struct{}), sync: fdatasync}
+	w := &writer{store: s, sync: fdatasync, wake: make(chan struct{}, 1), done: make(chan struct{})}
 	go w.run()
 	return w
 }
 
-// append writes a frame and returns when it is stable. It takes buf over.
-func (w *writer) append(ctx context.Context, buf []byte) (blob.Ref, error) {
-	a := &appending{buf: buf, reply: make(chan error, 1)}
-	if err := w.enqueue(ctx, a); err != nil {
-		putBuffer(buf)
-		return blob.Ref{}, err
+// append writes a frame, whose sync begins by itself. It takes buf over.
+func (w *writer) append(ctx context.Context, buf []byte) (*pending, error) {
+	defer putBuffer(buf)
+	if err := w.lock(ctx); err != nil {
+		return nil, err
 	}
-	select {
-	case err := <-a.reply:
-		return a.ref, err
-	case <-ctx.Done():
-		if a.state.CompareAndSwap(waiting, dropped) {
-			return blob.Ref{}, ctx.Err()
-		}
-		err := <-a.reply
-		return a.ref, err
-	}
+	p, err := w.write(buf)
+	w.mu.Unlock()
+	w.nudge()
+	return p, err
 }
 
-func (w *writer) enqueue(ctx context.Context, a *appending) error {
-	w.intake.RLock()
-	defer w.intake.RUnlock()
+// lock takes mu once there is room for a frame.
+func (w *writer) lock(ctx context.Context) error {
+	w.mu.Lock()
+	for !w.closed && (w.frames >= maxGroup || w.octets >= maxGroupBytes) {
+		if w.room == nil {
+			w.room = make(chan struct{})
+		}
+		room := w.room
+		w.mu.Unlock()
+		select {
+		case <-room:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		w.mu.Lock()
+	}
 	if w.closed {
+		w.mu.Unlock()
 		return ErrClosed
 	}
-	select {
-	case w.queue <- a:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return nil
 }
 
-// close writes what is queued and ends the goroutine.
-func (w *writer) close() error {
-	w.intake.Lock()
-	w.closed = true
-	w.intake.Unlock()
-	close(w.queue)
-	<-w.done
-	if w.file == nil {
-		return nil
+// write appends a frame to the segment. It counts as alive from now on, so that
+// Reclaim does not drop the segment before anybody could own it.
+func (w *writer) write(buf []byte) (*pending, error) {
+	if w.out != nil && w.out.end >= w.store.opts.SegmentSize {
+		w.retire()
 	}
-	return w.file.Close()
-}
-
-func (w *writer) run() {
-	defer close(w.done)
-	for a := range w.queue {
-		w.gather(a)
-		err := w.writeGroup()
-		for _, a := range w.group {
-			a.reply <- err
-			putBuffer(a.buf)
-		}
-		clear(w.group)
-		w.group = w.group[:0]
-	}
-	if w.seg != nil {
-		w.store.seal(w.seg, w.end)
-	}
-}
-
-// gather collects a and all that wait.
-func (w *writer) gather(a *appending) {
-	size := w.join(a)
-	yielded := false
-	for len(w.group) < maxGroup && size < maxGroupBytes {
-		select {
-		case a, ok := <-w.queue:
-			if !ok {
-				return
-			}
-			size += w.join(a)
-		default:
-			if yielded {
-				return
-			}
-			yielded = true // let those come along who were answered a moment ago
-			runtime.Gosched()
-		}
-	}
-}
-
-func (w *writer) join(a *appending) int {
-	if !a.state.CompareAndSwap(waiting, started) {
-		putBuffer(a.buf)
-		return 0
-	}
-	w.group = append(w.group, a)
-	return len(a.buf)
-}
-
-// writeGroup appends the group and syncs it. Nothing of it is acknowledged if
-// that fails.
-func (w *writer) writeGroup() error {
-	if len(w.group) == 0 {
-		return nil
-	}
-	if w.seg != nil && w.end >= w.store.opts.SegmentSize {
-		w.abandon()
-	}
-	if w.seg == nil {
+	if w.out == nil {
 		seg, f, err := w.store.createSegment()
 		if err != nil {
-			return err
+			return nil, err
 		}
-		w.seg, w.file, w.end = seg, f, segmentHeader
+		w.out = &output{seg: seg, file: f, end: segmentHeader}
 	}
-	end := w.placeGroup()
-	if err := w.writeAll(); err != nil {
+	out := w.out
+	place(buf, out.seg.number, out.end)
+	if _, err := out.file.WriteAt(buf, out.end); err != nil {
 		w.takeBack(err)
-		return err
+		return nil, err
 	}
-	w.syncs.Add(1)
-	if err := w.sync(w.file); err != nil {
-		// The kernel may have dropped the dirty pages: a second sync of this
-		// file would lie.
-		w.store.opts.Log.Error("a segment of bodies cannot be synced; a new one is begun", "segment", w.seg.number, "error", err)
-		w.abandon()
-		return err
-	}
-	w.end = end
+	g := w.open()
+	g.frames++
+	g.octets += len(buf)
+	w.frames++
+	w.octets += len(buf)
+	p := newPending(g, buf, out.seg.number, out.end)
+	out.end += int64(len(buf))
 	w.store.mu.Lock()
 	defer w.store.mu.Unlock()
-	for _, a := range w.group {
-		w.seg.add(a.ref)
-	}
-	return nil
+	out.seg.add(p.ref)
+	return p, nil
 }
 
-func fdatasync(f *os.File) error {
-	if err := unix.Fdatasync(int(f.Fd())); err != nil {
-		return &os.PathError{Op: "fdatasync", Path: f.Name(), Err: err}
+// open gives the group of the segment whose sync has not begun.
+func (w *writer) open() *group {
+	if n := len(w.groups); n > 0 && w.groups[n-1].out == w.out {
+		return w.groups[n-1]
 	}
-	return nil
-}
-
-// placeGroup gives each frame its place and returns the end of the last.
-func (w *writer) placeGroup() int64 {
-	end := w.end
-	for _, a := range w.group {
-		a.ref = blob.Ref{Segment: w.seg.number, Offset: end, Size: int64(binary.BigEndian.Uint32(a.buf[4:]))}
-		place(a.buf, w.seg.number, end)
-		end += int64(len(a.buf))
-	}
-	return end
-}
-
-// writeAll writes the group at the end of the segment.
-func (w *writer) writeAll() error {
-	vec := make([][]byte, len(w.group))
-	for i, a := range w.group {
-		vec[i] = a.buf
-	}
-	for at := w.end; len(vec) > 0; {
-		n, err := unix.Pwritev(int(w.file.Fd()), vec, at)
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err != nil {
-			return &os.PathError{Op: "write", Path: w.file.Name(), Err: err}
-		}
-		at += int64(n)
-		for len(vec) > 0 && n >= len(vec[0]) {
-			n -= len(vec[0])
-			vec = vec[1:]
-		}
-		if len(vec) > 0 {
-			vec[0] = vec[0][n:]
-		}
-	}
-	return nil
+	g := &group{out: w.out, done: make(chan struct{})}
+	w.groups = append(w.groups, g)
+	return g
 }
 
 // takeBack removes what a failed write left. For want of room the segment is
 // still good; after any other error a new one is begun.
 func (w *writer) takeBack(err error) {
-	if noSpace(err) && w.file.Truncate(w.end) == nil {
+	if noSpace(err) && w.out.file.Truncate(w.out.end) == nil {
 		return
 	}
-	w.store.opts.Log.Error("a segment of bodies cannot be written; a new one is begun", "segment", w.seg.number, "error", err)
-	w.abandon()
+	w.store.opts.Log.Error("a segment of bodies cannot be written; a new one is begun", "segment", w.out.seg.number, "error", err)
+	w.retire()
 }
 
-// abandon seals the segment; the next group begins a new one.
-func (w *writer) abandon() {
-	w.store.seal(w.seg, w.end)
-	_ = w.file.Close() // all that was acknowledged is synced
-	w.seg, w.file = nil, nil
+// retire seals the segment; the next frame begins a new one. The file is closed
+// once what is in it was synced.
+func (w *writer) retire() {
+	w.store.seal(w.out.seg, w.out.end)
+	w.open().last = true
+	w.out = nil
+}
+
+// close syncs what was written and ends the goroutine.
+func (w *writer) close() {
+	w.mu.Lock()
+	w.closed = true
+	if w.out != nil {
+		w.retire()
+	}
+	w.makeRoom()
+	w.mu.Unlock()
+	w.nudge()
+	<-w.done
+}
+
+func (w *writer) makeRoom() {
+	if w.room != nil {
+		close(w.room)
+		w.room = nil
+	}
+}
+
+// nudge tells the goroutine that there may be something to sync.
+func (w *writer) nudge() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (w *writer) run() {
+	defer close(w.done)
+	for {
+		g, closed := w.take()
+		switch {
+		case g != nil:
+			w.settle(g)
+		case closed:
+			return
+		default:
+			<-w.wake
+			runtime.Gosched() // let those come along who are about to write
+		}
+	}
+}
+
+// take gives the oldest group, or nil.
+func (w *writer) take() (g *group, closed bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.groups) == 0 {
+		return nil, w.closed
+	}
+	g = w.groups[0]
+	w.groups = slices.Delete(w.groups, 0, 1)
+	w.frames -= g.frames
+	w.octets -= g.octets
+	w.makeRoom()
+	return g, w.closed
+}
+
+// settle syncs a group and tells those who wait for it.
+func (w *writer) settle(g *group) {
+	out := g.out
+	if g.frames > 0 && out.err == nil {
+		w.syncs.Add(1)
+		if out.err = w.sync(out.file); out.err != nil {
+			w.failed(out)
+		}
+	}
+	if g.last {
+		_ = out.file.Close() // all that is told to be stable is synced
+	}
+	g.err = out.err
+	close(g.done)
+}
+
+// failed abandons a segment that could not be synced.
+func (w *writer) failed(out *output) {
+	w.store.opts.Log.Error("a segment of bodies cannot be synced; a new one is begun", "segment", out.seg.number, "error", out.err)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.out == out {
+		w.retire()
+	}
+}
+
+func fdatasync(f *os.File) error {
+	for {
+		err := unix.Fdatasync(int(f.Fd()))
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, unix.EINTR) {
+			return &os.PathError{Op: "fdatasync", Path: f.Name(), Err: err}
+		}
+	}
 }
