@@ -36,7 +36,7 @@ import (
 )
 
 const (
-	memTable = 8 << 20
+	memTable = 16 << 20
 	// logSize is how large a file of the log gets, about: it bounds the two
 	// tables in memory, and what a start reads.
 	logSize = 8 << 20
