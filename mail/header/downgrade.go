@@ -1,6 +1,7 @@
 package header
 
 import (
+	"encoding/binary"
 	"mime"
 	"strings"
 	"unicode/utf8"
@@ -11,6 +12,13 @@ import (
 // NeedsUTF8 reports whether b holds octets over 127, so that as a header it
 // asks for SMTPUTF8 (RFC 6531).
 func NeedsUTF8(b []byte) bool {
+	const high = 0x8080808080808080
+	for len(b) >= 8 {
+		if binary.NativeEndian.Uint64(b)&high != 0 {
+			return true
+		}
+		b = b[8:]
+	}
 	for _, c := range b {
 		if c >= 0x80 {
 			return true

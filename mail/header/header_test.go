@@ -1,6 +1,7 @@
 package header
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 
@@ -278,4 +279,20 @@ func FuzzDowngrade(f *testing.F) {
 			t.Fatalf("%q has %d fields, %q %d", b, len(h.All()), out, len(after.All()))
 		}
 	})
+}
+
+func TestNeedsUTF8WhereverItStands(t *testing.T) {
+	for size := range 30 {
+		b := bytes.Repeat([]byte{0x7f}, size)
+		if NeedsUTF8(b) {
+			t.Errorf("%d octets of ASCII", size)
+		}
+		for i := range b {
+			b[i] = 0x80
+			if !NeedsUTF8(b) {
+				t.Errorf("octet %d of %d", i, size)
+			}
+			b[i] = 0x7f
+		}
+	}
 }
