@@ -240,7 +240,7 @@ func TestBroadcast(t *testing.T) {
 		"",
 	} {
 		r := w.Render(w.Accepted(app, "app@acme.example", short+own+"\nNews\n", "bob@there.example"), 0, 0)
-		if strings.Contains(r.Text, "/u/") || r.Header.Has("List-Unsubscribe-Post") || r.Hop.Single {
+		if strings.Contains(r.Text, ".example/u/") || r.Header.Has("List-Unsubscribe-Post") || r.Hop.Single {
 			t.Errorf("%q: the pair was added", own)
 		}
 	}
