@@ -5,7 +5,6 @@
 # make fuzz   run every fuzz target for FUZZTIME (default 60s)
 # make bench  measure beside Postfix, and Postfix with OpenDKIM, on loopback; BENCH='-only curves' and the like
 #             for other parts, BENCH=-quick for a look, bin/bench -h for all
-# make profile  measure where the time goes, for the compiler: cmd/behalf/default.pgo
 # make microbench  the Go benchmarks of the hot packages; REV=main~5 compares with a revision
 # make cover  the unit tests with coverage by package
 
@@ -15,7 +14,7 @@ BENCH    ?=
 REV      ?=
 VERSION  ?= $(shell git describe --tags --always 2>/dev/null || echo dev)
 
-.PHONY: run test build build-openssl bench profile microbench fuzz cover unit e2e lint deps clean
+.PHONY: run test build build-openssl bench microbench fuzz cover unit e2e lint deps clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/behalf ./cmd/behalf
@@ -48,13 +47,6 @@ fuzz:
 bench: build deps
 	$(GO) build -o bin/bench ./internal/testkit/cmd/bench
 	bin/bench $(BENCH)
-
-# The compiler takes the file with every build of the program (go help build,
-# -pgo); what it does for the speed is in docs/performance.md.
-profile: build
-	$(GO) build -o bin/bench ./internal/testkit/cmd/bench
-	bin/bench -only profile
-	cp bench-results/cpu.pprof cmd/behalf/default.pgo
 
 microbench:
 	scripts/microbench $(REV)

@@ -13,8 +13,7 @@ import (
 	"behalf/internal/testkit/cmd/bench/load"
 )
 
-// profile takes a CPU profile of the relay under the loads of the tables, for
-// who looks where the time goes and for the compiler (see make profile).
+// profile takes a CPU profile of the relay under the loads of the tables.
 func (b *bench) profile(ctx context.Context) (err error) {
 	ours, err := b.newBehalf("profile")
 	if err != nil {
