@@ -19,26 +19,29 @@ import (
 // slowBodies are bodies in memory whose sync the test ends.
 type slowBodies struct {
 	*bodies
-	end chan error // one for each body
+	end   chan error // one for each body
+	known error      // what is known of the sync when the rows are written
 }
 
 type slowBody struct {
 	wait  func() error
+	known error
 	token string
 }
 
 func (p *slowBody) Wait() error   { return p.wait() }
+func (p *slowBody) Err() error    { return p.known }
 func (p *slowBody) Token() []byte { return []byte(p.token) }
 
 func (b *slowBodies) Begin(ctx context.Context, owner blob.Owner, src blob.Source) (blob.Ref, blob.Pending, error) {
 	ref, err := b.Put(ctx, owner, src)
-	return ref, &slowBody{sync.OnceValue(func() error { return <-b.end }), mail.ID(owner).String()}, err
+	return ref, &slowBody{sync.OnceValue(func() error { return <-b.end }), b.known, mail.ID(owner).String()}, err
 }
 
 func slowSpool(t *testing.T) (*Spool, *slowBodies, kv.Store) {
 	st := kvmem.New(kvmem.Options{})
 	t.Cleanup(func() { _ = st.Close() })
-	b := &slowBodies{newBodies(), make(chan error, 10)}
+	b := &slowBodies{bodies: newBodies(), end: make(chan error, 10)}
 	return openSpool(t, st, b, Options{}), b, st
 }
 
@@ -85,6 +88,26 @@ func TestBodyThatCannotBeSynced(t *testing.T) {
 	}
 	if b.len() != 1 {
 		t.Error("the outcome is unknown, and the body was deleted")
+	}
+}
+
+// A body whose sync has failed before its rows are written fails its message
+// alone.
+func TestBodyKnownToBeLost(t *testing.T) {
+	s, b, _ := slowSpool(t)
+	b.known = errors.New("disk on fire")
+	m, rs := message(s, 1, "a@x.example")
+	if _, err := s.Put(t.Context(), draft(t, s, "x"), m, rs, nil, nil); !errors.Is(err, b.known) || errors.Is(err, kv.ErrFailed) {
+		t.Errorf("Put gives %v", err)
+	}
+	if b.len() != 0 {
+		t.Error("its body is still there")
+	}
+	b.known = nil
+	b.end <- nil
+	m, rs = message(s, 1, "a@x.example")
+	if _, err := s.Put(t.Context(), draft(t, s, "x"), m, rs, nil, nil); err != nil {
+		t.Errorf("the store does not go on: %v", err)
 	}
 }
 
@@ -170,7 +193,7 @@ func TestOneTornBodyTakesItsCommit(t *testing.T) {
 	// While a commit waits for this, all that comes gathers for the next one.
 	asked, gate := make(chan struct{}), make(chan struct{})
 	s.kv.Go(func(w kv.Writer) error {
-		w.Needs(&slowBody{func() error { close(asked); <-gate; return nil }, "gate"})
+		w.Needs(&slowBody{wait: func() error { close(asked); <-gate; return nil }, token: "gate"})
 		return w.Put([]byte("zz gate"), nil)
 	}, nil)
 	<-asked

@@ -44,6 +44,9 @@ func (s *Spool) Put(ctx context.Context, d *Draft, m *mail.Message, rs []mail.Re
 	err = s.update(ctx, func(t *tx) error {
 		known = true
 		if body != nil {
+			if err := body.Err(); err != nil { // it fails this message alone
+				return fmt.Errorf("store body: %w", err)
+			}
 			t.w.Needs(body)
 		}
 		if extra != nil {

@@ -144,7 +144,7 @@ func (s *server) openData(ctx context.Context) (err error) {
 		return err
 	}
 	s.bodies, s.close = bodies, append(s.close, bodies.Close)
-	kvStore, err := badger.Open(store, badger.Options{Log: s.log, Whole: bodies.Whole})
+	kvStore, err := badger.Open(store, badger.Options{Log: s.log, Whole: bodies.Whole, Full: s.disk.Full})
 	if err != nil {
 		return fmt.Errorf("opening the store: %w", err)
 	}

@@ -45,6 +45,8 @@ type Source interface {
 type Pending interface {
 	// Wait returns when the body would survive a power cut, or why it may not.
 	Wait() error
+	// Err is what Wait would return, if that is known already, and else nil.
+	Err() error
 	// Token names the body to the store after a crash.
 	Token() []byte
 }

@@ -37,6 +37,16 @@ func (p *pending) Wait() error {
 	return p.group.err
 }
 
+// Err implements blob.Pending.
+func (p *pending) Err() error {
+	select {
+	case <-p.group.done:
+		return p.group.err
+	default:
+		return nil
+	}
+}
+
 // Token implements blob.Pending.
 func (p *pending) Token() []byte { return p.token[:] }
 
@@ -75,9 +85,20 @@ func (s *Store) Whole(token []byte) (bool, error) {
 	return whole, nil
 }
 
+// newest is the number of the newest segment. It is never reclaimed: so a body
+// behind it was not written to this folder, or the folder has lost what it had.
+func (s *Store) newest() (number uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for n := range s.segments {
+		number = max(number, n)
+	}
+	return number
+}
+
 func (s *Store) whole(segment uint64, want frame) (whole bool, err error) {
 	f, err := os.OpenFile(s.segmentPath(segment), os.O_RDWR, 0)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) && s.newest() > segment {
 		return false, nil
 	}
 	if err != nil {

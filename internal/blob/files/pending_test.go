@@ -287,10 +287,17 @@ func TestWhole(t *testing.T) {
 	if whole, err := s.Whole(token); !errors.Is(err, fault) || whole {
 		t.Errorf("a body that cannot be synced: %t, %v", whole, err)
 	}
+	s.write.sync = fdatasync
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	is(false, "without its file", 0)
+	// The newest segment is never reclaimed: so the folder is not what it was.
+	if whole, err := s.Whole(token); err == nil || whole {
+		t.Errorf("without the newest segment: %t, %v", whole, err)
+	}
+	s.segments[2] = &segment{number: 2}
+	is(false, "without a segment that was reclaimed", 0)
+	delete(s.segments, 2)
 	for _, bad := range [][]byte{nil, {}, token[:len(token)-1], append(bytes.Clone(token), 0), flip(token, 0), make([]byte, len(token))} {
 		if whole, err := s.Whole(bad); err == nil || whole {
 			t.Errorf("the token %x: %t, %v", bad, whole, err)

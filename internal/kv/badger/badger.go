@@ -55,6 +55,9 @@ type Options struct {
 	// Whole is asked at Open about what the last commit needs, by the token of
 	// its [kv.Durable]: whether it is there, and on stable storage from now on.
 	Whole func(token []byte) (bool, error)
+	// Full tells that the disk has no room to spare; nil: never. Badger's maps
+	// are not written to then where that can wait.
+	Full func() bool
 
 	// For tests.
 	logSize int64
@@ -95,6 +98,9 @@ func Open(dir string, opts Options) (*Store, error) {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
+	if opts.Full == nil {
+		opts.Full = func() bool { return false }
+	}
 	if opts.stage == nil {
 		opts.stage = func(string) error { return nil }
 	}
@@ -124,7 +130,7 @@ func (s *Store) recover() error {
 	if err != nil {
 		return err
 	}
-	s.log, err = journal.Open(s.dir, last, journal.Options{Size: cmp.Or(s.opts.logSize, logSize), Whole: s.opts.Whole}, func(file, commit uint64, rows []kv.Row, frozen bool) {
+	s.log, err = journal.Open(s.dir, last, journal.Options{Size: cmp.Or(s.opts.logSize, logSize), Whole: s.whole()}, func(file, commit uint64, rows []kv.Row, frozen bool) {
 		t := &s.active
 		if frozen {
 			t = &s.frozen
@@ -152,6 +158,20 @@ func (s *Store) recover() error {
 		_ = s.log.Close()
 	}
 	return err
+}
+
+// whole asks for what the last commit needs, and tells when it is not there.
+func (s *Store) whole() func(token []byte) (bool, error) {
+	if s.opts.Whole == nil {
+		return nil
+	}
+	return func(token []byte) (bool, error) {
+		ok, err := s.opts.Whole(token)
+		if err == nil && !ok {
+			s.opts.Log.Warn("the last commit is dropped: what it needs did not get to the disk before the crash; nothing in it was acknowledged", "store", s.dir, "token", fmt.Sprintf("%x", token))
+		}
+		return ok, err
+	}
 }
 
 func settings(dir string, log *slog.Logger) badgerdb.Options {
@@ -195,6 +215,7 @@ func (s *Store) Close() error {
 	s.closing.Do(func() {
 		s.Committer.Close()
 		s.tidy.close()
+		failed := s.Err() != nil
 		flushed := s.flushLast()
 		s.flusher.close()
 		s.mu.Lock()
@@ -205,6 +226,9 @@ func (s *Store) Close() error {
 		s.supersede()
 		s.below.release()
 		s.mu.Unlock()
+		if flushed == nil && !failed {
+			flushed = s.Err() // the last flush may have failed the store
+		}
 		s.closeErr = errors.Join(flushed, s.log.Close(), s.db.Close())
 	})
 	return s.closeErr
@@ -214,7 +238,7 @@ func (s *Store) Close() error {
 // alone, such as an older version of the program, misses nothing, and what it
 // writes is not overwritten by the log later.
 func (s *Store) flushLast() error {
-	if s.Err() != nil || s.log.Used() == 0 {
+	if s.Err() != nil || s.log.Used() == 0 || s.opts.Full() {
 		return nil
 	}
 	return s.nextFile()
