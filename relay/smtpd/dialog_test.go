@@ -129,3 +129,17 @@ func setOption(t *testing.T, o *Options, arg string) {
 		t.Fatal("option", name)
 	}
 }
+
+// The reply to a message is sent, however much was said to its envelope.
+func TestReplyAfterManyReplies(t *testing.T) {
+	p := loggedIn(t, serve(t, &fakeIntake{}, testOptions()))
+	for _, recipients := range []int{1, 24, 30, 100, 400} {
+		p.send("MAIL FROM:<a@x.example>\r\n" + strings.Repeat("RCPT TO:<b@y.example>\r\n", recipients) + "DATA\r\n")
+		for range 1 + recipients {
+			p.expect("250 ")
+		}
+		p.expect("354 ")
+		p.send("A: b\r\n\r\n.\r\n")
+		p.expect("250 2.0.0 ")
+	}
+}

@@ -82,9 +82,6 @@ func (w *wire) relax() {
 		w.lend.put(w.big)
 		w.big, w.in = nil, w.small[:]
 	}
-	if cap(w.out) > maxPending/4 {
-		w.out = nil
-	}
 }
 
 // release gives back all buffers; the wire is used no more.
@@ -147,14 +144,17 @@ func (w *wire) queued() {
 	}
 }
 
-// flush writes what was queued.
+// flush writes what was queued. Memory for many replies goes at once: a session
+// that says nothing holds little.
 func (w *wire) flush() error {
 	if len(w.out) == 0 || w.err != nil {
 		return w.err
 	}
 	w.armSend()
 	_, w.err = w.Write(w.out)
-	w.out = w.out[:0]
+	if w.out = w.out[:0]; cap(w.out) > maxPending/4 {
+		w.out = nil
+	}
 	return w.err
 }
 
