@@ -32,8 +32,13 @@ func (b *bench) large(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, r.stop()) }()
 	l := b.options.scale.large
-	res, err := b.through(ctx, r, load.Load{Sessions: l.sessions, Size: l.size, Recipients: l.recipients,
-		Recipient: func(b []byte, i, k int) []byte { return load.FewRecipients(b, k, 0) }}, l.sessions)
+	job := load.Load{Sessions: 1, Size: 4096, Recipients: l.recipients,
+		Recipient: func(b []byte, i, k int) []byte { return load.FewRecipients(b, k, 0) }}
+	if _, err := b.through(ctx, r, job, 1); err != nil { // so much mail to new people at once is held
+		return err
+	}
+	job.Sessions, job.Size = l.sessions, l.size
+	res, err := b.through(ctx, r, job, l.sessions)
 	if state, err := proc.Read(r.pids[0]); err == nil {
 		res.PeakMiB = state.Peak // to the octet, and the relay has done nothing else
 	}
