@@ -80,12 +80,14 @@ var sideways = map[string][]string{
 	"mail/scan":    {"mail/header"},
 	"mail/render":  {"mail/header", "mail/scan", "mail/sign"},
 	// An engine and its conformance suite import the interface they are about.
-	"internal/kv/badger":     {"internal/kv", "internal/kv/journal"}, // which has no other use
-	"internal/kv/journal":    {"internal/kv"},
-	"internal/kv/mem":        {"internal/kv"},
-	"internal/kv/kvtest":     {"internal/kv"},
-	"internal/blob/files":    {"internal/blob"},
-	"internal/blob/mem":      {"internal/blob"},
+	"internal/kv/badger":  {"internal/kv", "internal/kv/journal", "internal/fsync"}, // the journal has no other use
+	"internal/kv/journal": {"internal/kv", "internal/fsync"},
+	"internal/kv/mem":     {"internal/kv"},
+	"internal/kv/kvtest":  {"internal/kv"},
+	"internal/blob/files": {"internal/blob", "internal/fsync"},
+	"internal/blob/mem":   {"internal/blob"},
+	// Who keeps files syncs them.
+	"internal/keyring":       {"internal/fsync"},
 	"internal/blob/blobtest": {"internal/blob"},
 }
 

@@ -13,6 +13,8 @@ import (
 	"slices"
 	"time"
 
+	"behalf/internal/fsync"
+
 	"github.com/klauspost/compress/gzip"
 )
 
@@ -207,11 +209,7 @@ func writeWhole(name string, b []byte) error {
 	if err := os.Rename(f.Name(), name); err != nil {
 		return err
 	}
-	d, err := os.Open(filepath.Dir(name))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return fsync.Path(filepath.Dir(name))
 }
 
 // lastOf are the last n of a list.

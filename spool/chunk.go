@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 
+	"behalf/internal/cbor"
 	"behalf/mail"
 )
 
@@ -113,7 +114,7 @@ func (c *chunk) encode(r *record, changed []int) ([]byte, error) {
 }
 
 func (c *chunk) encodeAll(r *record) {
-	r.put(majorArray, uint64(len(c.rs)))
+	r.put(cbor.Array, uint64(len(c.rs)))
 	c.ends = append(slices.Grow(c.ends[:0], len(c.rs)+1), len(r.b))
 	for i := range c.rs {
 		shapeRecipient(r, &c.rs[i])

@@ -5,6 +5,8 @@ import (
 	"math"
 	"strings"
 	"time"
+
+	"behalf/internal/cbor"
 )
 
 // record writes values as items of CBOR (RFC 8949), or reads them back: one
@@ -24,24 +26,6 @@ type record struct {
 	odd  bool // reading: the row has another form
 }
 
-// Major types, in the upper three bits of an item's first octet.
-const (
-	majorUint   = 0 << 5
-	majorNegint = 1 << 5
-	majorBytes  = 2 << 5
-	majorText   = 3 << 5
-	majorArray  = 4 << 5
-	majorMap    = 5 << 5
-)
-
-// Simple values, and the first octet of a float64.
-const (
-	isFalse   = 0xf4
-	isTrue    = 0xf5
-	isNull    = 0xf6
-	isFloat64 = 0xfb
-)
-
 // give makes a record odd: nothing more is read.
 func (r *record) give() { r.odd, r.at, r.left = true, len(r.s), 0 }
 
@@ -55,18 +39,7 @@ func (r *record) next() byte {
 
 // put writes the head of an item.
 func (r *record) put(major byte, n uint64) {
-	switch {
-	case n < 24:
-		r.b = append(r.b, major|byte(n))
-	case n <= math.MaxUint8:
-		r.b = append(r.b, major|24, byte(n))
-	case n <= math.MaxUint16:
-		r.b = append(r.b, major|25, byte(n>>8), byte(n))
-	case n <= math.MaxUint32:
-		r.b = binary.BigEndian.AppendUint32(append(r.b, major|26), uint32(n))
-	default:
-		r.b = binary.BigEndian.AppendUint64(append(r.b, major|27), n)
-	}
+	r.b = cbor.AppendHead(r.b, major, n)
 }
 
 // get reads the head of an item of one major type.
@@ -111,7 +84,7 @@ func (r *record) begin() (at, outer int) {
 		r.b, r.left = append(r.b, 0), 0
 		return at, outer
 	}
-	n := r.get(majorMap)
+	n := r.get(cbor.Map)
 	if n > 31 {
 		r.give()
 		return at, outer
@@ -128,11 +101,11 @@ func (r *record) end(at, outer int) {
 		return
 	case r.read:
 	case n < 24:
-		r.b[at] = majorMap | byte(n)
+		r.b[at] = cbor.Map | byte(n)
 	default: // two octets for the head after all
 		r.b = append(r.b, 0)
 		copy(r.b[at+2:], r.b[at+1:])
-		r.b[at], r.b[at+1] = majorMap|24, byte(n)
+		r.b[at], r.b[at+1] = cbor.Map|24, byte(n)
 	}
 	if r.left = outer; r.odd {
 		r.left = 0
@@ -144,7 +117,7 @@ func (r *record) field(key byte) bool {
 	switch {
 	case !r.read:
 		r.left++
-		r.put(majorUint, uint64(key))
+		r.put(cbor.Uint, uint64(key))
 		return true
 	case r.left == 0:
 		return false
@@ -182,10 +155,10 @@ func text[S ~string](r *record, key byte, keep bool, v *S) {
 
 func textItem[S ~string](r *record, v *S) {
 	if r.read {
-		*v = S(r.cut(r.get(majorText)))
+		*v = S(r.cut(r.get(cbor.Text)))
 		return
 	}
-	r.put(majorText, uint64(len(*v)))
+	r.put(cbor.Text, uint64(len(*v)))
 	r.b = append(r.b, *v...)
 }
 
@@ -204,11 +177,11 @@ func (r *record) flag(key byte, keep bool, v *bool) {
 	switch {
 	case !r.wants(key, keep || *v):
 	case !r.read && *v:
-		r.b = append(r.b, isTrue)
+		r.b = append(r.b, cbor.True)
 	case !r.read:
-		r.b = append(r.b, isFalse)
+		r.b = append(r.b, cbor.False)
 	default:
-		if *v = r.simple(isTrue); !*v && !r.simple(isFalse) {
+		if *v = r.simple(cbor.True); !*v && !r.simple(cbor.False) {
 			r.give()
 		}
 	}
@@ -228,17 +201,17 @@ func numberItem[N ~int | ~int64 | ~uint8 | ~uint32 | ~uint64](r *record, v *N) {
 			r.give()
 		}
 	case *v < 0:
-		r.put(majorNegint, uint64(-(int64(*v) + 1)))
+		r.put(cbor.Negint, uint64(-(int64(*v) + 1)))
 	default:
-		r.put(majorUint, uint64(*v))
+		r.put(cbor.Uint, uint64(*v))
 	}
 }
 
 // integer reads a number that fits.
 func (r *record) integer() int64 {
-	major, flip := byte(majorUint), int64(0)
-	if r.next()&0xe0 == majorNegint {
-		major, flip = majorNegint, -1
+	major, flip := byte(cbor.Uint), int64(0)
+	if r.next()&0xe0 == cbor.Negint {
+		major, flip = cbor.Negint, -1
 	}
 	n := r.get(major)
 	if n > math.MaxInt64 {
@@ -252,14 +225,14 @@ func (r *record) float(key byte, v *float64) {
 	switch {
 	case !r.field(key):
 	case !r.read:
-		r.b = binary.BigEndian.AppendUint64(append(r.b, isFloat64), math.Float64bits(*v))
+		r.b = binary.BigEndian.AppendUint64(append(r.b, cbor.Float64), math.Float64bits(*v))
 	default:
 		*v = r.float64()
 	}
 }
 
 func (r *record) float64() float64 {
-	if !r.simple(isFloat64) || len(r.s)-r.at < 8 {
+	if !r.simple(cbor.Float64) || len(r.s)-r.at < 8 {
 		r.give()
 		return 0
 	}
@@ -271,9 +244,9 @@ func (r *record) fixed(key byte, v []byte) {
 	switch {
 	case !r.field(key):
 	case !r.read:
-		r.put(majorBytes, uint64(len(v)))
+		r.put(cbor.Bytes, uint64(len(v)))
 		r.b = append(r.b, v...)
-	case r.get(majorBytes) != uint64(len(v)):
+	case r.get(cbor.Bytes) != uint64(len(v)):
 		r.give()
 	default:
 		copy(v, r.cut(uint64(len(v))))
@@ -284,13 +257,13 @@ func (r *record) fixed(key byte, v []byte) {
 func (r *record) octets(key byte, v *[]byte) {
 	switch {
 	case !r.field(key):
-	case r.read && r.simple(isNull):
+	case r.read && r.simple(cbor.Null):
 	case r.read:
-		*v = []byte(r.cut(r.get(majorBytes)))
+		*v = []byte(r.cut(r.get(cbor.Bytes)))
 	case *v == nil:
-		r.b = append(r.b, isNull)
+		r.b = append(r.b, cbor.Null)
 	default:
-		r.put(majorBytes, uint64(len(*v)))
+		r.put(cbor.Bytes, uint64(len(*v)))
 		r.b = append(r.b, *v...)
 	}
 }
@@ -303,7 +276,7 @@ func (r *record) time(key byte, keep bool, v *time.Time) {
 	case r.read:
 		*v = r.moment()
 	case v.IsZero():
-		r.b = append(r.b, isNull)
+		r.b = append(r.b, cbor.Null)
 	default:
 		t := v.Round(time.Microsecond)
 		sec, nsec := t.Unix(), t.Nanosecond()
@@ -312,7 +285,7 @@ func (r *record) time(key byte, keep bool, v *time.Time) {
 			return
 		}
 		f := float64(sec) + float64(nsec)/1e9
-		r.b = binary.BigEndian.AppendUint64(append(r.b, isFloat64), math.Float64bits(f))
+		r.b = binary.BigEndian.AppendUint64(append(r.b, cbor.Float64), math.Float64bits(f))
 	}
 }
 
@@ -325,9 +298,9 @@ const (
 func (r *record) moment() time.Time {
 	var t time.Time
 	switch {
-	case r.simple(isNull):
+	case r.simple(cbor.Null):
 		return t
-	case r.next() == isFloat64:
+	case r.next() == cbor.Float64:
 		f := r.float64()
 		if !(f >= firstSecond && f <= lastSecond) {
 			r.give()
@@ -355,20 +328,20 @@ func list[T any](r *record, key byte, keep bool, v *[]T, item func(*record, *T))
 
 func listItems[T any](r *record, v *[]T, item func(*record, *T)) {
 	switch {
-	case r.read && r.simple(isNull):
+	case r.read && r.simple(cbor.Null):
 		return
 	case r.read:
-		n := r.get(majorArray)
+		n := r.get(cbor.Array)
 		if n > uint64(len(r.s)-r.at) { // an item has an octet at least
 			r.give()
 			return
 		}
 		*v = make([]T, n)
 	case *v == nil:
-		r.b = append(r.b, isNull)
+		r.b = append(r.b, cbor.Null)
 		return
 	default:
-		r.put(majorArray, uint64(len(*v)))
+		r.put(cbor.Array, uint64(len(*v)))
 	}
 	for i := range *v {
 		if item(r, &(*v)[i]); r.odd {
@@ -383,14 +356,14 @@ func (r *record) pairs(key byte, v *map[string]string) {
 		return
 	}
 	if !r.read {
-		r.put(majorMap, uint64(len(*v)))
+		r.put(cbor.Map, uint64(len(*v)))
 		for k, s := range *v {
 			textItem(r, &k)
 			textItem(r, &s)
 		}
 		return
 	}
-	n := r.get(majorMap)
+	n := r.get(cbor.Map)
 	if n > uint64(len(r.s)-r.at)/2 {
 		r.give()
 		return

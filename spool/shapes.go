@@ -1,6 +1,9 @@
 package spool
 
-import "behalf/mail"
+import (
+	"behalf/internal/cbor"
+	"behalf/mail"
+)
 
 // The shapes of what is stored as CBOR. The numbers are those of the cbor tags
 // in package mail: rows are on people's disks, so a number is never used for
@@ -132,8 +135,8 @@ func shapeFailure(r *record, f *mail.Failure) {
 
 func shapeEnhanced(r *record, e *mail.Enhanced) {
 	if !r.read {
-		r.put(majorArray, uint64(len(e)))
-	} else if r.get(majorArray) != uint64(len(e)) {
+		r.put(cbor.Array, uint64(len(e)))
+	} else if r.get(cbor.Array) != uint64(len(e)) {
 		r.give()
 	}
 	for i := range e {

@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"behalf/internal/fsync"
+
 	"github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"
 	"github.com/tink-crypto/tink-go/v2/keyset"
 )
@@ -135,7 +137,7 @@ func create(path string) error {
 	if err := os.Link(tmp.Name(), path); err != nil {
 		return err
 	}
-	return syncDir(dir)
+	return fsync.Path(dir)
 }
 
 func newFile() ([]byte, error) {
@@ -155,12 +157,4 @@ func newFile() ([]byte, error) {
 	}
 	b, err := json.MarshalIndent(f, "", "  ")
 	return append(b, '\n'), err
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -7,6 +7,8 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"behalf/internal/cbor"
 )
 
 // cborItems writes values as items of CBOR (RFC 8949) or reads them back: one
@@ -22,25 +24,6 @@ type cborItems struct {
 	err  error
 }
 
-// Major types, in the upper three bits of an item's first octet.
-const (
-	majorUint   = 0 << 5
-	majorNegint = 1 << 5
-	majorBytes  = 2 << 5
-	majorText   = 3 << 5
-	majorArray  = 4 << 5
-	majorMap    = 5 << 5
-)
-
-// Simple values, and the first octet of a float64.
-const (
-	isFalse     = 0xf4
-	isTrue      = 0xf5
-	isNull      = 0xf6
-	isUndefined = 0xf7
-	isFloat64   = 0xfb
-)
-
 var (
 	errShape = errors.New("it has another shape than expected")
 	errRange = errors.New("a number is out of range")
@@ -55,18 +38,7 @@ func (c *cborItems) fail(err error) {
 
 // put writes the head of an item.
 func (c *cborItems) put(major byte, n uint64) {
-	switch {
-	case n < 24:
-		c.b = append(c.b, major|byte(n))
-	case n <= math.MaxUint8:
-		c.b = append(c.b, major|24, byte(n))
-	case n <= math.MaxUint16:
-		c.b = binary.BigEndian.AppendUint16(append(c.b, major|25), uint16(n))
-	case n <= math.MaxUint32:
-		c.b = binary.BigEndian.AppendUint32(append(c.b, major|26), uint32(n))
-	default:
-		c.b = binary.BigEndian.AppendUint64(append(c.b, major|27), n)
-	}
+	c.b = cbor.AppendHead(c.b, major, n)
 }
 
 // get reads a head.
@@ -115,8 +87,8 @@ func (c *cborItems) simple(octet byte) bool {
 // fields begins a struct of n fields, which is an array.
 func (c *cborItems) fields(n int) {
 	if !c.read {
-		c.put(majorArray, uint64(n))
-	} else if got := c.want(majorArray); got != uint64(n) && c.err == nil {
+		c.put(cbor.Array, uint64(n))
+	} else if got := c.want(cbor.Array); got != uint64(n) && c.err == nil {
 		c.fail(fmt.Errorf("it has %d fields instead of %d", got, n))
 	}
 }
@@ -124,12 +96,12 @@ func (c *cborItems) fields(n int) {
 func (c *cborItems) bool(v *bool) {
 	switch {
 	case !c.read && *v:
-		c.b = append(c.b, isTrue)
+		c.b = append(c.b, cbor.True)
 	case !c.read:
-		c.b = append(c.b, isFalse)
+		c.b = append(c.b, cbor.False)
 	default:
-		*v = c.simple(isTrue)
-		if !*v && !c.simple(isFalse) {
+		*v = c.simple(cbor.True)
+		if !*v && !c.simple(cbor.False) {
 			c.fail(errShape)
 		}
 	}
@@ -138,8 +110,8 @@ func (c *cborItems) bool(v *bool) {
 func (c *cborItems) float(v *float64) {
 	switch {
 	case !c.read:
-		c.b = binary.BigEndian.AppendUint64(append(c.b, isFloat64), math.Float64bits(*v))
-	case !c.simple(isFloat64) || len(c.b) < 8:
+		c.b = binary.BigEndian.AppendUint64(append(c.b, cbor.Float64), math.Float64bits(*v))
+	case !c.simple(cbor.Float64) || len(c.b) < 8:
 		c.fail(errShape)
 	default:
 		*v = math.Float64frombits(binary.BigEndian.Uint64(c.b))
@@ -150,11 +122,11 @@ func (c *cborItems) float(v *float64) {
 // octets is a byte string of a fixed length.
 func (c *cborItems) octets(v []byte) {
 	if !c.read {
-		c.put(majorBytes, uint64(len(v)))
+		c.put(cbor.Bytes, uint64(len(v)))
 		c.b = append(c.b, v...)
 		return
 	}
-	if n := c.want(majorBytes); n != uint64(len(v)) || n > uint64(len(c.b)) {
+	if n := c.want(cbor.Bytes); n != uint64(len(v)) || n > uint64(len(c.b)) {
 		c.fail(errShape)
 		return
 	}
@@ -164,10 +136,10 @@ func (c *cborItems) octets(v []byte) {
 // time is seconds and nanoseconds, null for the zero time. It comes back in UTC.
 func (c *cborItems) time(v *time.Time) {
 	if !c.read && v.IsZero() {
-		c.b = append(c.b, isNull)
+		c.b = append(c.b, cbor.Null)
 		return
 	}
-	if c.read && c.simple(isNull) {
+	if c.read && c.simple(cbor.Null) {
 		*v = time.Time{}
 		return
 	}
@@ -184,10 +156,10 @@ func (c *cborItems) time(v *time.Time) {
 func (c *cborItems) labels(v *map[string]string) {
 	if !c.read {
 		if *v == nil {
-			c.b = append(c.b, isNull)
+			c.b = append(c.b, cbor.Null)
 			return
 		}
-		c.put(majorMap, uint64(len(*v)))
+		c.put(cbor.Map, uint64(len(*v)))
 		keys := make([]string, 0, 8) // not on the heap, as slices.Sorted would be
 		for key := range *v {
 			keys = append(keys, key)
@@ -200,10 +172,10 @@ func (c *cborItems) labels(v *map[string]string) {
 		}
 		return
 	}
-	if c.simple(isNull) {
+	if c.simple(cbor.Null) {
 		return
 	}
-	n := c.want(majorMap)
+	n := c.want(cbor.Map)
 	*v = map[string]string{}
 	for ; n > 0 && c.err == nil; n-- {
 		var key, value string
@@ -216,11 +188,11 @@ func (c *cborItems) labels(v *map[string]string) {
 // text need not be UTF-8, which CBOR asks of texts: messages say what they like.
 func text[T ~string](c *cborItems, v *T) {
 	if !c.read {
-		c.put(majorText, uint64(len(*v)))
+		c.put(cbor.Text, uint64(len(*v)))
 		c.b = append(c.b, *v...)
 		return
 	}
-	n := c.want(majorText)
+	n := c.want(cbor.Text)
 	if n > uint64(len(c.b)) {
 		c.fail(errCut)
 		return
@@ -232,21 +204,21 @@ func text[T ~string](c *cborItems, v *T) {
 func number[T ~int | ~int64 | ~uint8 | ~uint32 | ~uint64](c *cborItems, v *T) {
 	if !c.read {
 		if *v < 0 {
-			c.put(majorNegint, ^uint64(*v))
+			c.put(cbor.Negint, ^uint64(*v))
 		} else {
-			c.put(majorUint, uint64(*v))
+			c.put(cbor.Uint, uint64(*v))
 		}
 		return
 	}
 	major, n := c.get()
-	if major == majorNegint {
+	if major == cbor.Negint {
 		n = ^n
-	} else if major != majorUint {
+	} else if major != cbor.Uint {
 		c.fail(errShape)
 		return
 	}
 	got := T(n)
-	if uint64(got) != n || (got < 0) != (major == majorNegint) {
+	if uint64(got) != n || (got < 0) != (major == cbor.Negint) {
 		c.fail(errRange)
 		return
 	}
@@ -257,10 +229,10 @@ func number[T ~int | ~int64 | ~uint8 | ~uint32 | ~uint64](c *cborItems, v *T) {
 func pointer[T any](c *cborItems, v **T, shape func(*cborItems, *T)) {
 	switch {
 	case !c.read && *v == nil:
-		c.b = append(c.b, isNull)
+		c.b = append(c.b, cbor.Null)
 	case !c.read:
 		shape(c, *v)
-	case !c.simple(isNull):
+	case !c.simple(cbor.Null):
 		*v = new(T)
 		shape(c, *v)
 	}
@@ -270,19 +242,19 @@ func pointer[T any](c *cborItems, v **T, shape func(*cborItems, *T)) {
 func list[T any](c *cborItems, v *[]T, shape func(*cborItems, *T)) {
 	if !c.read {
 		if *v == nil {
-			c.b = append(c.b, isNull)
+			c.b = append(c.b, cbor.Null)
 			return
 		}
-		c.put(majorArray, uint64(len(*v)))
+		c.put(cbor.Array, uint64(len(*v)))
 		for i := range *v {
 			shape(c, &(*v)[i])
 		}
 		return
 	}
-	if c.simple(isNull) {
+	if c.simple(cbor.Null) {
 		return
 	}
-	n := c.want(majorArray)
+	n := c.want(cbor.Array)
 	if n > uint64(len(c.b)) {
 		c.fail(errCut)
 		return

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"behalf/internal/cbor"
 	"behalf/mail"
 	"behalf/policy"
 )
@@ -129,18 +130,18 @@ func decodeAsk(c *cborItems, before *Ask) (a Ask) {
 	var stage uint8
 	c.fields(askFields)
 	number(c, &stage)
-	if !c.simple(isUndefined) {
+	if !c.simple(cbor.Undefined) {
 		in.Usage = nil
 		pointer(c, &in.Usage, usage)
 	}
-	if !c.simple(isUndefined) {
+	if !c.simple(cbor.Undefined) {
 		begun(c, &in)
 	}
 	counts(c, &in.Envelope)
 	switch stage {
 	case stageSender:
 		a.Sender = &in
-		if !c.simple(isNull) {
+		if !c.simple(cbor.Null) {
 			c.fail(errShape)
 		}
 	case stageRecipient:
@@ -152,7 +153,7 @@ func decodeAsk(c *cborItems, before *Ask) (a Ask) {
 	default:
 		c.fail(fmt.Errorf("stage %d is not known", stage))
 	}
-	if c.simple(isUndefined) {
+	if c.simple(cbor.Undefined) {
 		a.Decision = before.Decision
 	} else {
 		decision(c, &a.Decision)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"time"
 
+	"behalf/internal/cbor"
 	"behalf/policy"
 )
 
@@ -57,7 +58,7 @@ func (r *Record) Sender(in *policy.SenderInput, d *policy.Decision, err error) {
 		return
 	}
 	r.begin(stageSender, in)
-	r.asks.b = append(r.asks.b, isNull)
+	r.asks.b = append(r.asks.b, cbor.Null)
 	r.answer(d, err)
 }
 
@@ -101,11 +102,11 @@ func (r *Record) begin(stage uint8, in *policy.SenderInput) {
 // itself because its many numbers take their time.
 func (r *Record) usage(u *policy.Usage) {
 	if r.hasUsed && u != nil && r.used == *u {
-		r.asks.b = append(r.asks.b, isUndefined)
+		r.asks.b = append(r.asks.b, cbor.Undefined)
 		return
 	}
 	if r.hasUsed = u != nil; !r.hasUsed {
-		r.asks.b = append(r.asks.b, isNull)
+		r.asks.b = append(r.asks.b, cbor.Null)
 		return
 	}
 	usage(&r.asks, u)
@@ -131,7 +132,7 @@ func (r *Record) answer(d *policy.Decision, err error) {
 func (r *Record) once(from int, last *span) {
 	b := r.asks.b
 	if last.to > last.from && bytes.Equal(b[from:], b[last.from:last.to]) {
-		r.asks.b = append(b[:from], isUndefined)
+		r.asks.b = append(b[:from], cbor.Undefined)
 		return
 	}
 	*last = span{from, len(b)}

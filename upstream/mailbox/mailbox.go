@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"behalf/internal/fsync"
 	"behalf/mail"
 	"behalf/upstream"
 )
@@ -91,7 +92,12 @@ func (u *Upstream) store(ctx context.Context, id mail.ID, t upstream.Target, m u
 		os.Remove(tmp)
 		return "", err
 	}
-	return name, syncDirs(filepath.Join(box, "new"), box, filepath.Dir(box), u.dir)
+	for _, d := range []string{filepath.Join(box, "new"), box, filepath.Dir(box), u.dir} {
+		if err := fsync.Path(d); err != nil {
+			return name, err
+		}
+	}
+	return name, nil
 }
 
 func write(path string, t upstream.Target, m upstream.Rendered) error {
@@ -112,21 +118,6 @@ func write(path string, t upstream.Target, m upstream.Rendered) error {
 		return err
 	}
 	return f.Close()
-}
-
-func syncDirs(dirs ...string) error {
-	for _, d := range dirs {
-		f, err := os.Open(d)
-		if err != nil {
-			return err
-		}
-		err = f.Sync()
-		f.Close()
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // maxName leaves room below the 255 octets of a file name.

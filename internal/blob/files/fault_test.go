@@ -16,6 +16,7 @@ import (
 
 	"behalf/internal/blob"
 	"behalf/internal/blob/blobtest"
+	"behalf/internal/fsync"
 )
 
 var bg = context.Background()
@@ -181,7 +182,7 @@ func TestFailedSync(t *testing.T) {
 	if _, err := s.Put(bg, blobtest.OwnerOf(2), blobtest.Bytes("x")); !errors.Is(err, fault) {
 		t.Errorf("a failed sync gives %v", err)
 	}
-	s.write.sync = fdatasync
+	s.write.sync = fsync.Data
 	after := put(t, s, 3, 1000)
 	if after.Segment == before.Segment {
 		t.Error("a segment whose sync failed is written and synced again")

@@ -35,6 +35,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"behalf/internal/blob"
+	"behalf/internal/fsync"
 )
 
 // ErrClosed is returned after Close.
@@ -111,7 +112,7 @@ func (s *Store) open() error {
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return fmt.Errorf("another process has it open: %w", err)
 	}
-	if err := errors.Join(removeAll(s.tempDir()), syncDir(s.largeDir())); err != nil {
+	if err := errors.Join(removeAll(s.tempDir()), fsync.Path(s.largeDir())); err != nil {
 		return err
 	}
 	return s.findSegments()

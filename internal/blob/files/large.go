@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"behalf/internal/blob"
+	"behalf/internal/fsync"
 )
 
 func (s *Store) largePath(owner blob.Owner) string {
@@ -36,7 +37,7 @@ func (s *Store) putLarge(ctx context.Context, owner blob.Owner, body blob.Source
 	if err := os.Rename(f.Name(), path); err != nil {
 		return blob.Ref{}, err
 	}
-	if err := syncDir(filepath.Dir(path)); err != nil {
+	if err := fsync.Path(filepath.Dir(path)); err != nil {
 		return blob.Ref{}, err
 	}
 	return blob.Ref{Size: size}, nil
@@ -103,15 +104,7 @@ func makeDir(path string) error {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return fsync.Path(filepath.Dir(path))
 }
 
 // removeAll removes the files in a directory.

@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"behalf/internal/blob"
+	"behalf/internal/fsync"
 )
 
 // A token is the version of its form, then segment, offset, size, owner and the
@@ -124,5 +125,5 @@ func (s *Store) whole(segment uint64, want frame) (whole bool, err error) {
 	if err := s.write.sync(f); err != nil {
 		return false, err
 	}
-	return true, syncDir(s.segmentDir())
+	return true, fsync.Path(s.segmentDir())
 }

@@ -13,6 +13,7 @@ import (
 
 	"behalf/internal/blob"
 	"behalf/internal/blob/blobtest"
+	"behalf/internal/fsync"
 )
 
 func begin(t testing.TB, s *Store, n, size int) (blob.Ref, *pending) {
@@ -122,7 +123,7 @@ func TestFailedSyncTakesWhatFollowsInTheSegment(t *testing.T) {
 		}
 		check(t, s, 1, before)
 		check(t, s, 4, after)
-		s.write.sync = fdatasync
+		s.write.sync = fsync.Data
 		shut(t, s)
 	})
 }
@@ -287,7 +288,7 @@ func TestWhole(t *testing.T) {
 	if whole, err := s.Whole(token); !errors.Is(err, fault) || whole {
 		t.Errorf("a body that cannot be synced: %t, %v", whole, err)
 	}
-	s.write.sync = fdatasync
+	s.write.sync = fsync.Data
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}

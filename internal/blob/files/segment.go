@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"behalf/internal/blob"
+	"behalf/internal/fsync"
 )
 
 // segment is what is known of a segment file, all under Store.mu.
@@ -116,7 +117,7 @@ func (s *Store) createSegment() (*segment, *os.File, error) {
 	var head [segmentHeader]byte
 	putSegmentHeader(head[:], number)
 	if _, err = f.WriteAt(head[:], 0); err == nil {
-		err = syncDir(s.segmentDir())
+		err = fsync.Path(s.segmentDir())
 	}
 	if err != nil { // no Ref was given to it, so its number may be used again
 		return nil, nil, errors.Join(err, f.Close(), os.Remove(f.Name()))

@@ -2,14 +2,13 @@ package files
 
 import (
 	"context"
-	"errors"
 	"os"
 	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
 
-	"golang.org/x/sys/unix"
+	"behalf/internal/fsync"
 )
 
 // What may be written and not yet on its way to the disk.
@@ -59,7 +58,7 @@ type group struct {
 }
 
 func newWriter(s *Store) *writer {
-	w := &writer{store: s, sync: fdatasync, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	w := &writer{store: s, sync: fsync.Data, wake: make(chan struct{}, 1), done: make(chan struct{})}
 	go w.run()
 	return w
 }
@@ -241,17 +240,5 @@ func (w *writer) failed(out *output) {
 	defer w.mu.Unlock()
 	if w.out == out {
 		w.retire()
-	}
-}
-
-func fdatasync(f *os.File) error {
-	for {
-		err := unix.Fdatasync(int(f.Fd()))
-		if err == nil {
-			return nil
-		}
-		if !errors.Is(err, unix.EINTR) {
-			return &os.PathError{Op: "fdatasync", Path: f.Name(), Err: err}
-		}
 	}
 }

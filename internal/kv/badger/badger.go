@@ -31,6 +31,7 @@ import (
 	badgerdb "github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
 
+	"behalf/internal/fsync"
 	"behalf/internal/kv"
 	"behalf/internal/kv/journal"
 )
@@ -152,7 +153,7 @@ func (s *Store) recover() error {
 		err = s.setFreed(0)
 	}
 	if err == nil {
-		err = syncFile(s.dir)
+		err = fsync.Path(s.dir)
 	}
 	if err != nil {
 		_ = s.log.Close()

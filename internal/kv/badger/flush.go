@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"behalf/internal/fsync"
+
 	badgerdb "github.com/dgraph-io/badger/v4"
 )
 
@@ -145,19 +147,11 @@ func (s *Store) syncBelow() error {
 		if filepath.Ext(e.Name()) != ".mem" {
 			continue
 		}
-		if err := syncFile(filepath.Join(s.dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := fsync.Path(filepath.Join(s.dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
-	return syncFile(s.dir)
-}
-
-func syncFile(name string) error {
-	f, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
+	return fsync.Path(s.dir)
 }
 
 // freed gives the last file of the log that is all in Badger; -1: this store

@@ -13,6 +13,7 @@ import (
 
 	badgerdb "github.com/dgraph-io/badger/v4"
 
+	"behalf/internal/fsync"
 	"behalf/internal/kv"
 )
 
@@ -150,7 +151,7 @@ func (t *tidier) fill() error {
 	if err := t.awaitFlush(full); err != nil {
 		return err
 	}
-	return syncFile(t.store.dir) // Badger names the table on disk before its name is durable
+	return fsync.Path(t.store.dir) // Badger names the table on disk before its name is durable
 }
 
 // awaitFlush waits until Badger has removed the log of a full memory table.

@@ -21,8 +21,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
-
+	"behalf/internal/fsync"
 	"behalf/internal/kv"
 )
 
@@ -144,7 +143,7 @@ func (j *Journal) begin(file uint64) error {
 		err = os.Rename(name, j.path(file))
 	}
 	if err == nil {
-		err = syncDir(j.dir)
+		err = fsync.Path(j.dir)
 	}
 	if err != nil {
 		return errors.Join(err, f.Close())
@@ -196,7 +195,7 @@ func (j *Journal) free(path string) error {
 	if err != nil {
 		return err
 	}
-	return syncDir(j.dir) // before it is written over
+	return fsync.Path(j.dir) // before it is written over
 }
 
 // Close ends the use of the journal.
@@ -204,24 +203,4 @@ func (j *Journal) Close() error { return j.f.Close() }
 
 func (j *Journal) path(file uint64) string {
 	return filepath.Join(j.dir, fmt.Sprintf("%016x%s", file, suffix))
-}
-
-func fdatasync(f *os.File) error {
-	for {
-		err := unix.Fdatasync(int(f.Fd()))
-		if err == nil {
-			return nil
-		}
-		if !errors.Is(err, unix.EINTR) {
-			return &os.PathError{Op: "fdatasync", Path: f.Name(), Err: err}
-		}
-	}
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"behalf/internal/fsync"
 	"behalf/internal/kv"
 )
 
@@ -24,7 +25,7 @@ var ErrDamaged = errors.New("the log is damaged")
 // The caller sees to it that one process has the directory.
 func Open(dir string, freed int64, o Options, replay func(file, seq uint64, rows []kv.Row, older bool)) (*Journal, error) {
 	if o.Sync == nil {
-		o.Sync = fdatasync
+		o.Sync = fsync.Data
 	}
 	j := &Journal{dir: dir, opts: o, next: 1, oldest: 1}
 	files, err := j.files(freed)
