@@ -69,8 +69,8 @@ func parse(args []string) (o options, err error) {
 	only := f.String("only", "", "parts to run, by comma: "+strings.Join(names(func(part) bool { return true }), ", ")+
 		"; default "+strings.Join(names(func(p part) bool { return p.usual }), ","))
 	f.BoolVar(&o.quick, "quick", false, "do little, to see that everything works")
-	sizes := f.String("sizes", "4096,24576,65536", "matrix, signed: octets of a message")
-	connections := f.String("connections", "1,20,100", "matrix, signed: parallel connections")
+	sizes := f.String("sizes", "4096,24576,65536", "matrix, signed, profile: octets of a message")
+	connections := f.String("connections", "1,20,100", "matrix, signed, profile: parallel connections")
 	f.IntVar(&o.repeats, "repeats", 0, "runs of each workload and of each point of a curve; default 3")
 	f.IntVar(&o.few, "few", 0, "matrix, signed: messages of a run with one connection; default 1500, signed never more than 500")
 	f.IntVar(&o.many, "many", 0, "matrix, signed: messages of a run with more connections; default 3000")

@@ -13,7 +13,8 @@ import (
 	"behalf/internal/testkit/cmd/bench/load"
 )
 
-// profile takes a CPU profile of the relay under the loads of the tables.
+// profile takes a CPU profile of the relay under the loads of the tables, and one
+// of what it allocated from its start on.
 func (b *bench) profile(ctx context.Context) (err error) {
 	ours, err := b.newBehalf("profile")
 	if err != nil {
@@ -26,11 +27,12 @@ func (b *bench) profile(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, r.stop()) }()
 	const seconds = 30
-	g, ctx := errgroup.WithContext(ctx)
+	g, during := errgroup.WithContext(ctx)
+	sent := 0
 	over := make(chan struct{})
 	g.Go(func() error {
 		defer close(over)
-		text, err := ours.call(ctx, http.MethodGet, fmt.Sprintf("/debug/pprof/profile?seconds=%d", seconds), "")
+		text, err := ours.call(during, http.MethodGet, fmt.Sprintf("/debug/pprof/profile?seconds=%d", seconds), "")
 		if err != nil {
 			return err
 		}
@@ -38,18 +40,21 @@ func (b *bench) profile(ctx context.Context) (err error) {
 	})
 	g.Go(func() error {
 		for {
-			for _, w := range []workload{{4096, 20, false}, {4096, 100, false}, {24576, 20, false}, {4096, 1, false}} {
-				n := b.many
-				if w.Connections == 1 {
-					n /= 6
-				}
-				if _, err := b.through(ctx, r, load.Load{Sessions: w.Connections, Size: w.Size}, n); err != nil {
-					return err
-				}
-				select {
-				case <-over:
-					return nil
-				default:
+			for _, size := range b.sizes {
+				for _, c := range b.connections {
+					n := b.many
+					if c == 1 {
+						n /= 6
+					}
+					if _, err := b.through(during, r, load.Load{Sessions: c, Size: size}, n); err != nil {
+						return err
+					}
+					sent += n
+					select {
+					case <-over:
+						return nil
+					default:
+					}
 				}
 			}
 		}
@@ -57,6 +62,23 @@ func (b *bench) profile(ctx context.Context) (err error) {
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	b.say("%s: %d seconds of CPU profile\n\n", filepath.Join(b.results, "cpu.pprof"), seconds)
+	text, err := ours.call(ctx, http.MethodGet, "/debug/pprof/allocs", "")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(b.results, "allocs.pprof"), text, 0o644); err != nil {
+		return err
+	}
+	mallocs, err := ours.metric(ctx, "go_memstats_mallocs_total")
+	if err != nil {
+		return err
+	}
+	octets, err := ours.metric(ctx, "go_memstats_alloc_bytes_total")
+	if err != nil {
+		return err
+	}
+	n := float64(sent)
+	b.say("%s: %d seconds of CPU profile; %.0f allocations and %.1f KiB a message, in allocs.pprof\n\n",
+		filepath.Join(b.results, "cpu.pprof"), seconds, mallocs/n, octets/n/1024)
 	return nil
 }
