@@ -57,7 +57,7 @@ func (b *bench) pileAndDrain(ctx context.Context, r *relay) (p pileResult, err e
 	if err := r.flush(ctx); err != nil {
 		return p, err
 	}
-	if err := b.drain(ctx, run); err != nil {
+	if err := b.drain(ctx, r, run); err != nil {
 		return p, err
 	}
 	p.Drained = float64(b.pileUp) / run.Last().Sub(start).Seconds()
@@ -79,8 +79,7 @@ func (b *bench) pile(ctx context.Context, r *relay, run *sink.Run, l load.Load) 
 }
 
 // drain waits until all of a run has arrived, once.
-func (b *bench) drain(ctx context.Context, run *sink.Run) error {
-	run.Await(ctx, run.Len(), 6*calm)
-	time.Sleep(200 * time.Millisecond) // what would come twice
-	return errors.Join(whole(run, run.Len()), ctx.Err())
+func (b *bench) drain(ctx context.Context, r *relay, run *sink.Run) error {
+	err := b.await(ctx, r, run, run.Len())
+	return errors.Join(whole(run, run.Len()), err)
 }

@@ -70,6 +70,17 @@ func (b *bench) newBehalf(name string) (*behalf, error) {
 	return r, err
 }
 
+// start starts a relay in a folder of its own; stop ends both.
+func (b *bench) start(ctx context.Context, name string, s setup) (ours *behalf, r *relay, stop func() error, err error) {
+	if ours, err = b.newBehalf(name); err != nil {
+		return nil, nil, nil, err
+	}
+	if r, err = ours.run(ctx, s); err != nil {
+		return nil, nil, nil, errors.Join(err, ours.close())
+	}
+	return ours, r, func() error { return errors.Join(r.stop(), ours.close()) }, nil
+}
+
 // close ends the DNS and removes what the relay left; it has been stopped.
 func (b *behalf) close() error {
 	b.client.CloseIdleConnections()

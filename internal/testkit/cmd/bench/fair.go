@@ -76,7 +76,7 @@ func (b *bench) fair(ctx context.Context) (err error) {
 			if hops[t.noisy].Set(sink.Up); t.mode != sink.Up {
 				err = r.flush(ctx)
 			}
-			err = errors.Join(err, b.drain(ctx, noise))
+			err = errors.Join(err, b.drain(ctx, r, noise))
 			b.arrivals.Close(noise)
 		}
 		if err != nil {
@@ -128,7 +128,7 @@ func (b *bench) phaseOf(ctx context.Context, r *relay, t trouble) (got fairResul
 		return got, noise, err
 	}
 	if t.noisy != "" && t.mode == sink.Up { // what came after the flood shows nothing
-		err = b.drain(ctx, noise)
+		err = b.drain(ctx, r, noise)
 		cut := run.Len()
 		for i, at := range sent.Began {
 			if at > noise.Last().UnixNano() {

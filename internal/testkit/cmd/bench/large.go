@@ -21,16 +21,11 @@ type largeResult struct {
 }
 
 func (b *bench) large(ctx context.Context) (err error) {
-	ours, err := b.newBehalf("large")
+	_, r, stop, err := b.start(ctx, "large", setup{resources: plainTenant("plain", b.sink.Port())})
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, ours.close()) }()
-	r, err := ours.run(ctx, setup{resources: plainTenant("plain", b.sink.Port())})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, r.stop()) }()
+	defer func() { err = errors.Join(err, stop()) }()
 	l := b.options.scale.large
 	job := load.Load{Sessions: 1, Size: 4096, Recipients: l.recipients,
 		Recipient: func(b []byte, i, k int) []byte { return load.FewRecipients(b, k, 0) }}

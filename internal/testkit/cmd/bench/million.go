@@ -66,16 +66,11 @@ func retention(keep string) string {
 }
 
 func (b *bench) millionWith(ctx context.Context, config string, settle time.Duration) (res millionResult, err error) {
-	ours, err := b.newBehalf("million")
+	ours, r, end, err := b.start(ctx, "million", setup{resources: plainTenant("plain", b.sink.Port()), config: config})
 	if err != nil {
 		return res, err
 	}
-	defer func() { err = errors.Join(err, ours.close()) }()
-	r, err := ours.run(ctx, setup{resources: plainTenant("plain", b.sink.Port()), config: config})
-	if err != nil {
-		return res, err
-	}
-	defer func() { err = errors.Join(err, r.stop()) }()
+	defer func() { err = errors.Join(err, end()) }()
 	watching, stop := context.WithCancel(ctx)
 	most := make(chan float64, 1)
 	go func() { most <- fullest(watching, ours.data) }()

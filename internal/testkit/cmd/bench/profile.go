@@ -16,16 +16,11 @@ import (
 // profile takes a CPU profile of the relay under the loads of the tables, and one
 // of what it allocated from its start on.
 func (b *bench) profile(ctx context.Context) (err error) {
-	ours, err := b.newBehalf("profile")
+	ours, r, stop, err := b.start(ctx, "profile", setup{resources: plainTenant("plain", b.sink.Port())})
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, ours.close()) }()
-	r, err := ours.run(ctx, setup{resources: plainTenant("plain", b.sink.Port())})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, r.stop()) }()
+	defer func() { err = errors.Join(err, stop()) }()
 	const seconds = 30
 	g, during := errgroup.WithContext(ctx)
 	sent := 0

@@ -80,13 +80,13 @@ func (b *bench) startOn(ctx context.Context, ours *behalf, run *sink.Run, res *r
 		ready = time.Since(start)
 		started <- err
 	}()
-	run.Await(ctx, 1, 10*calm)
+	run.Await(ctx, 1, 5*time.Minute)
 	state, stateErr := proc.Read(r.pids[0])
 	res.PeakToFirst = state.Peak
 	err = errors.Join(stateErr, <-started)
 	res.Ready, res.First = ready.Seconds(), run.First().Sub(start).Seconds()
 	if err == nil {
-		err = b.drain(ctx, run)
+		err = b.drain(ctx, r, run)
 	}
 	if after, err := proc.Read(r.pids[0]); err == nil {
 		res.Peak = after.Peak

@@ -47,16 +47,11 @@ type stretch struct {
 // due, and compares the end with the beginning. Retention is short, so that what
 // is done with goes, as it would after days.
 func (b *bench) soak(ctx context.Context) (err error) {
-	ours, err := b.newBehalf("soak")
+	ours, r, stop, err := b.start(ctx, "soak", setup{resources: plainTenant("plain", b.sink.Port()), config: retention(b.soakKeep().String())})
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, ours.close()) }()
-	r, err := ours.run(ctx, setup{resources: plainTenant("plain", b.sink.Port()), config: retention(b.soakKeep().String())})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, r.stop()) }()
+	defer func() { err = errors.Join(err, stop()) }()
 	peak, err := b.peak(ctx, r)
 	if err != nil {
 		return err
@@ -151,7 +146,7 @@ func (s *soaker) settled() error {
 // finish waits for what is under way.
 func (s *soaker) finish(ctx context.Context) error {
 	for _, o := range s.open {
-		o.run.Await(ctx, o.run.Len(), calm)
+		o.run.Await(ctx, o.run.Len(), 3*calm)
 	}
 	for len(s.open) > 0 {
 		if err := s.settled(); err != nil {
