@@ -51,6 +51,23 @@ func (k *talk) wantEOF() {
 	}
 }
 
+// wantCut wants the connection to end now, so long after it began.
+func (k *talk) wantCut(began time.Time, after time.Duration) {
+	k.t.Helper()
+	if d := time.Since(began); d != after {
+		k.t.Errorf("cut off after %v", d)
+	}
+	k.wantEOF()
+}
+
+// wantAborted wants one transaction to have ended without a message.
+func (in *fakeIntake) wantAborted(t *testing.T) {
+	t.Helper()
+	if in.aborted != 1 || len(in.messages) != 0 {
+		t.Errorf("%d aborted, %d messages", in.aborted, len(in.messages))
+	}
+}
+
 func (k *talk) toData() {
 	k.t.Helper()
 	k.want("220 ")
@@ -81,15 +98,10 @@ func TestStalledData(t *testing.T) {
 				}
 				began := time.Now()
 				k.want("421 4.4.2 ")
-				if d := time.Since(began); d != time.Minute {
-					t.Errorf("cut off after %v", d)
-				}
-				k.wantEOF()
+				k.wantCut(began, time.Minute)
 				c.Close()
 				<-done
-				if in.aborted != 1 || len(in.messages) != 0 {
-					t.Errorf("%d aborted, %d messages", in.aborted, len(in.messages))
-				}
+				in.wantAborted(t)
 			})
 		})
 	}
@@ -263,15 +275,10 @@ func TestOldTransaction(t *testing.T) {
 					k.want(say.reply)
 				}
 				k.want("421 4.4.2 the message took too long")
-				if d := time.Since(began); d != 30*time.Minute {
-					t.Errorf("cut off after %v", d)
-				}
-				k.wantEOF()
+				k.wantCut(began, 30*time.Minute)
 				c.Close()
 				<-done
-				if in.aborted != 1 || len(in.messages) != 0 {
-					t.Errorf("%d aborted, %d messages", in.aborted, len(in.messages))
-				}
+				in.wantAborted(t)
 			})
 		})
 	}

@@ -6,15 +6,13 @@ import (
 	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/pem"
-	"math/big"
-	"net"
 	"path/filepath"
 	"sync"
 	"testing"
-	"time"
+
+	"behalf/internal/testkit/cert"
 )
 
 // DKIM is a pair of signing keys of a domain, with selectors b1 (RSA) and b2
@@ -73,22 +71,9 @@ func NewCertificate(t testing.TB, names ...string) Certificate {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: names[0]},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), IsCA: true, BasicConstraintsValid: true}
-	for _, n := range names {
-		if ip := net.ParseIP(n); ip != nil {
-			tmpl.IPAddresses = append(tmpl.IPAddresses, ip)
-		} else {
-			tmpl.DNSNames = append(tmpl.DNSNames, n)
-		}
-	}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	conf := cert.SelfSigned(t, key, names...)
 	dir := Dir(t)
-	c := Certificate{KeyFile: Write(t, dir, "key.pem", pemKey(t, key)), CertFile: filepath.Join(dir, "cert.pem"),
-		Config: &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}}
-	Write(t, dir, "cert.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
+	c := Certificate{KeyFile: Write(t, dir, "key.pem", pemKey(t, key)), CertFile: filepath.Join(dir, "cert.pem"), Config: conf}
+	Write(t, dir, "cert.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: conf.Certificates[0].Certificate[0]})))
 	return c
 }
