@@ -40,8 +40,8 @@ func (t *tx) settleChunk(id mail.ID, h *head, k int, changes []Change, first []b
 		return nil, nil, err
 	}
 	var room [8]int
-	var before, after [8]due
-	m := moved{before[:0], after[:0]}
+	m := &t.moved
+	m.before, m.after = m.before[:0], m.after[:0]
 	changed := room[:0]
 	for _, ch := range changes {
 		i := ch.Index - k*chunkSize
@@ -86,11 +86,12 @@ func (t *tx) chunk(id mail.ID, k int, row []byte) (*chunk, error) {
 	if c := t.s.chunks.take(id, k); c != nil && bytes.Equal(c.row, row) {
 		return c, nil
 	}
-	rs, err := t.s.codec.readRecipients(&t.rec, row)
+	c := &t.small[min(k, 1)]
+	rs, err := t.s.codec.readRecipients(&t.rec, row, c.rs[:0])
 	if len(rs) >= keepFrom || err != nil {
+		c.rs = nil
 		return &chunk{id: id, k: k, rs: rs}, err
 	}
-	c := &t.small[min(k, 1)]
 	room := c.row
 	if room == nil {
 		room = c.old
@@ -155,7 +156,7 @@ func (m *moved) to(r *mail.Recipient) {
 
 // moveDue brings the due index to where the recipients of c stand now. Others
 // of the chunk may stand in the same place.
-func (t *tx) moveDue(c *chunk, m moved) error {
+func (t *tx) moveDue(c *chunk, m *moved) error {
 	for i, d := range m.before {
 		if slices.Contains(m.before[:i], d) || c.standing(d) > 0 {
 			continue

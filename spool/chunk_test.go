@@ -94,12 +94,13 @@ func spoil(t *testing.T, s *Spool, o Outcome) {
 	for i := range o.Changes {
 		o.Changes[i].Recipient.Lane = "spoilt||x"
 	}
-	p, err := s.prepareOutcome(&o)
+	p := settling{whole: o}
+	err := s.prepareOutcome(&p)
 	if err != nil {
 		t.Fatal(err)
 	}
 	no := errors.New("no")
-	err = s.update(t.Context(), func(t *tx) error { return errors.Join(t.settle(p), no) })
+	err = s.update(t.Context(), func(t *tx) error { return errors.Join(t.settle(&p), no) })
 	if !errors.Is(err, no) {
 		t.Fatal(err)
 	}

@@ -60,14 +60,22 @@ func fits(what string, size int) error {
 	return nil
 }
 
+// decodeRecipients reads a row of recipients that are kept.
 func (c codec) decodeRecipients(value []byte) ([]mail.Recipient, error) {
 	var r record
-	return c.readRecipients(&r, value)
+	rs, err := c.readRecipients(&r, value, nil)
+	var last mail.Lane
+	for i := range rs {
+		to := &rs[i]
+		apart(&to.Lane, last) // lanes are kept in maps
+		last = to.Lane
+	}
+	return rs, err
 }
 
-// readRecipients is decodeRecipients with a record that is used again.
-func (c codec) readRecipients(r *record, value []byte) ([]mail.Recipient, error) {
-	var rs []mail.Recipient
+// readRecipients reads a row of recipients, with a record and room that are
+// used again.
+func (c codec) readRecipients(r *record, value []byte, rs []mail.Recipient) ([]mail.Recipient, error) {
 	*r = reader(value)
 	if listItems(r, &rs, shapeRecipient); !r.ended() {
 		rs = nil
@@ -78,12 +86,9 @@ func (c codec) readRecipients(r *record, value []byte) ([]mail.Recipient, error)
 	if len(rs) > chunkSize {
 		return nil, fmt.Errorf("spool: decode recipients: %d in one row", len(rs))
 	}
-	var last mail.Lane
 	for i := range rs {
 		to := &rs[i]
 		micros(&to.Next, &to.Trouble, &to.Done, &to.NotBefore)
-		apart(&to.Lane, last) // lanes are kept in maps
-		last = to.Lane
 	}
 	return rs, nil
 }

@@ -72,11 +72,11 @@ func (f *feed) recent(from uint64, limit int, out []recent) (_ []recent, synced 
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for ; from <= f.synced && len(out) < limit; from++ {
-		v := f.recents.get(from)
-		if v == nil {
+		r, ok := f.recents.get(from)
+		if !ok {
 			break
 		}
-		out = append(out, recent{from, v})
+		out = append(out, r)
 	}
 	return out, f.synced
 }
@@ -155,7 +155,7 @@ func (s *Spool) EventsOf(ctx context.Context, types []mail.EventType, from uint6
 	found, synced := s.feed.recent(from, limit, room[:0])
 	var err error
 	for _, e := range found {
-		if err = p.take(e.seq, e.value); err != nil {
+		if err = p.takeRecent(e); err != nil {
 			break
 		}
 	}
@@ -193,22 +193,44 @@ func (p *eventPage) read(ctx context.Context, synced uint64, limit int) error {
 	return errors.Join(err, bad)
 }
 
+// take takes an event of which only the row is known.
 func (p *eventPage) take(seq uint64, value []byte) error {
 	if len(p.types) > 0 {
-		if e, ok := peekEvent(value); ok && !slices.Contains(p.types, e.Type) {
-			p.next = seq + 1
-			return nil
+		if e, ok := peekEvent(value); ok {
+			return p.takeRecent(recent{seq, e.Type, value})
 		}
 	}
 	e, err := p.s.codec.event(seq, value)
 	if err != nil {
 		return err
 	}
-	if len(p.types) == 0 || slices.Contains(p.types, e.Type) {
+	p.add(e)
+	return nil
+}
+
+// takeRecent reads the row only if somebody asked for events of its type.
+func (p *eventPage) takeRecent(r recent) error {
+	if !p.wants(r.typ) {
+		p.next = r.seq + 1
+		return nil
+	}
+	e, err := p.s.codec.event(r.seq, r.value)
+	if err != nil {
+		return err
+	}
+	p.add(e)
+	return nil
+}
+
+func (p *eventPage) add(e mail.Event) {
+	if p.wants(e.Type) {
 		p.events = append(p.events, e)
 	}
-	p.next = seq + 1
-	return nil
+	p.next = e.Seq + 1
+}
+
+func (p *eventPage) wants(typ mail.EventType) bool {
+	return len(p.types) == 0 || slices.Contains(p.types, typ)
 }
 
 // Append adds events to the feed and to the timelines of their messages, in
@@ -233,7 +255,7 @@ func (t *tx) appendEvent(e *mail.Event) error {
 	if err != nil {
 		return err
 	}
-	seq, err := t.event(b)
+	seq, err := t.event(e.Type, b)
 	if err != nil || e.Message.IsZero() {
 		return err
 	}

@@ -73,16 +73,17 @@ func (sr *settler) pass(id mail.ID, err error) {
 }
 
 func (s *Spool) settleGroup(ctx context.Context, os []Outcome) (missing, err error) {
-	ps := make([]*settling, len(os))
+	ps := make([]settling, len(os))
 	for i := range os {
-		if ps[i], err = s.prepareOutcome(&os[i]); err != nil {
+		ps[i].whole = os[i]
+		if err = s.prepareOutcome(&ps[i]); err != nil {
 			return nil, err
 		}
 	}
 	err = s.update(ctx, func(t *tx) error {
 		missing = nil
-		for _, p := range ps {
-			switch err := t.settle(p); {
+		for i := range ps {
+			switch err := t.settle(&ps[i]); {
 			case errors.Is(err, ErrNotFound):
 				missing = errors.Join(missing, err)
 			case err != nil:

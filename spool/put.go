@@ -91,6 +91,7 @@ type prepared struct {
 	facts  rows // the message; rows that are used again as soon as they are stored
 	due    rows // keys
 	events rows
+	told   []mail.EventType // the types of events
 }
 
 // release keeps the room of p for the next message: the store has copies.
@@ -98,7 +99,7 @@ func (s *Spool) release(p *prepared) {
 	p.chunks.reset()
 	p.facts.reset()
 	p.due.reset()
-	p.head, p.events = head{}, rows{}
+	p.head, p.events, p.told = head{}, rows{}, p.told[:0]
 	s.prepares.Put(p)
 }
 
@@ -134,17 +135,23 @@ func (s *Spool) prepare(m *mail.Message, rs []mail.Recipient, acc *mail.Acceptan
 		return nil, err
 	}
 	accepted := mail.Event{At: m.Accepted, Type: mail.EventAccepted, Message: m.ID, Accepted: acc}
-	if err := p.events.event(&accepted); err != nil {
+	if err := p.tell(&accepted); err != nil {
 		return nil, err
 	}
 	for _, events := range [...][]mail.Event{notQueued(m, rs), more} {
 		for i := range events {
-			if err := p.events.event(&events[i]); err != nil {
+			if err := p.tell(&events[i]); err != nil {
 				return nil, err
 			}
 		}
 	}
 	return p, nil
+}
+
+// tell adds an event.
+func (p *prepared) tell(e *mail.Event) error {
+	p.told = append(p.told, e.Type)
+	return p.events.event(e)
 }
 
 // notQueued tells of recipients that were accepted and are not on their way:
@@ -249,8 +256,8 @@ func (t *tx) put(p *prepared) error {
 	}
 	h := p.head
 	h.Events = t.list[:0]
-	for i := range p.events.len() {
-		seq, err := t.event(p.events.at(i))
+	for i, typ := range p.told {
+		seq, err := t.event(typ, p.events.at(i))
 		if err != nil {
 			return err
 		}

@@ -1,5 +1,7 @@
 package spool
 
+import "behalf/mail"
+
 // The bounds of the events that are kept in memory: their number, and the
 // octets of their encoded form.
 const (
@@ -10,6 +12,7 @@ const (
 // recent is an event as it is stored.
 type recent struct {
 	seq   uint64
+	typ   mail.EventType
 	value []byte
 }
 
@@ -49,10 +52,8 @@ func (rs *recents) drop(seq uint64) {
 	}
 }
 
-// get gives an event; nil if it is not kept.
-func (rs *recents) get(seq uint64) []byte {
-	if s := rs.slot(seq); s.seq == seq {
-		return s.value
-	}
-	return nil
+// get gives an event, if it is kept.
+func (rs *recents) get(seq uint64) (recent, bool) {
+	s := rs.slot(seq)
+	return *s, s.seq == seq && s.value != nil
 }

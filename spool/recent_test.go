@@ -112,7 +112,7 @@ func TestRecentEventsOfAFunctionThatRunsAgain(t *testing.T) {
 	e := mail.Event{At: now(), Type: "test.event"}
 	b, _ := encodeEvent(&e)
 	run := s.tx()
-	write := func(t *tx) error { _, err := t.event(b); return err }
+	write := func(t *tx) error { _, err := t.event(e.Type, b); return err }
 	err := st.Update(t.Context(), func(w kv.Writer) error {
 		if err := run.run(w, write); err != nil {
 			return err
@@ -134,7 +134,7 @@ func TestRecentEventsAreBounded(t *testing.T) {
 		var rs recents
 		value := make([]byte, size)
 		for seq := uint64(1_000_000); seq < 1_005_000; seq += 1 + seq%7/6 { // with gaps
-			rs.keep(recent{seq, value})
+			rs.keep(recent{seq, "test.event", value})
 			n, bytes := 0, 0
 			if seq%100 == 0 {
 				for _, s := range rs.slots {
@@ -144,7 +144,7 @@ func TestRecentEventsAreBounded(t *testing.T) {
 					t.Fatalf("%d events of %d octets: %d are kept, %d octets, counted %d", seq, size, n, bytes, rs.bytes)
 				}
 			}
-			if size < recentBytes && rs.get(seq) == nil {
+			if _, ok := rs.get(seq); size < recentBytes && !ok {
 				t.Fatalf("the newest of %d octets is not kept", size)
 			}
 		}

@@ -336,7 +336,12 @@ func listItems[T any](r *record, v *[]T, item func(*record, *T)) {
 			r.give()
 			return
 		}
-		*v = make([]T, n)
+		if *v != nil && n <= uint64(cap(*v)) { // room that was given
+			*v = (*v)[:n]
+			clear(*v)
+		} else {
+			*v = make([]T, n)
+		}
 	case *v == nil:
 		r.b = append(r.b, cbor.Null)
 		return

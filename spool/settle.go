@@ -21,22 +21,38 @@ import (
 // transaction cannot take is written in several, and a [TooLargeError] means
 // that some or all of it could not be written even so. Any other error means
 // that nothing was written, or that the store has failed.
+//
+// What o refers to is the spool's until done is called, and the caller's again
+// from then on.
 func (s *Spool) Settle(o Outcome, done func(error)) {
-	ended := func(err error) {
-		if errors.Is(err, kv.ErrTooBig) {
-			// The committer must not wait for itself. Whoever waits for done
-			// waits for this goroutine.
-			go func() { done(s.SettleNow(context.Background(), []Outcome{o})) }()
-			return
-		}
-		done(err)
-	}
-	p, err := s.prepareOutcome(&o)
-	if err != nil {
-		ended(err)
+	t := s.tx()
+	t.outcome.whole, t.outcome.done = o, done
+	if err := s.prepareOutcome(&t.outcome); err != nil {
+		t.settled(err)
 		return
 	}
-	s.later(p.run, ended)
+	s.st.Go(t.commit, t.ended)
+}
+
+// settleOne writes the outcome that t was made for.
+func (t *tx) settleOne(w kv.Writer) error {
+	return t.run(w, func(t *tx) error { return t.settle(&t.outcome) })
+}
+
+// settled ends it.
+func (t *tx) settled(err error) {
+	s, o, done := t.s, t.outcome.whole, t.outcome.done
+	if err == nil {
+		s.committed(t)
+	}
+	t.release()
+	if errors.Is(err, kv.ErrTooBig) {
+		// The committer must not wait for itself. Whoever waits for done
+		// waits for this goroutine.
+		go func() { done(s.SettleNow(context.Background(), []Outcome{o})) }()
+		return
+	}
+	done(err)
 }
 
 // The bounds of a transaction of SettleNow. They keep it short; what keeps it
@@ -69,19 +85,42 @@ func (s *Spool) SettleNow(ctx context.Context, os []Outcome) error {
 
 // settling is an outcome made ready outside of the committer.
 type settling struct {
-	id      mail.ID
+	whole   Outcome // as it was given
+	done    func(error)
 	changes []Change // by index
 	events  []mail.Event
 	encoded rows // the events
 }
 
-func (p *settling) run(t *tx) error { return t.settle(p) }
+// The bounds of what is kept of an outcome for the next: nearly all are of one
+// recipient.
+const (
+	keptChanges = 8
+	keptEvents  = 2
+)
 
-func (s *Spool) prepareOutcome(o *Outcome) (*settling, error) {
-	if o.ID.Partition() != uint16(s.p) {
-		return nil, fmt.Errorf("spool: settle %s: it belongs to partition %d, not %d: %w", o.ID, o.ID.Partition(), s.p, ErrNotFound)
+// reset forgets the outcome and keeps its room, if it is not much. The encoded
+// events are the feed's.
+func (p *settling) reset() {
+	clear(p.changes)
+	clear(p.events)
+	changes, events := p.changes[:0], p.events[:0]
+	*p = settling{}
+	if cap(changes) <= keptChanges {
+		p.changes = changes
 	}
-	p := &settling{id: o.ID, changes: slices.Clone(o.Changes), events: slices.Clone(o.Events)}
+	if cap(events) <= keptEvents {
+		p.events = events
+	}
+}
+
+// prepareOutcome makes p.whole ready.
+func (s *Spool) prepareOutcome(p *settling) error {
+	o := &p.whole
+	if o.ID.Partition() != uint16(s.p) {
+		return fmt.Errorf("spool: settle %s: it belongs to partition %d, not %d: %w", o.ID, o.ID.Partition(), s.p, ErrNotFound)
+	}
+	p.changes, p.events = append(p.changes[:0], o.Changes...), append(p.events[:0], o.Events...)
 	for i := range p.changes {
 		c := &p.changes[i]
 		r := &c.Recipient
@@ -92,17 +131,17 @@ func (s *Spool) prepareOutcome(o *Outcome) (*settling, error) {
 			r.Next = time.Now()
 		}
 		if err := normal(r); err != nil {
-			return nil, fmt.Errorf("spool: settle %s: recipient %d: %w", o.ID, c.Index, err)
+			return fmt.Errorf("spool: settle %s: recipient %d: %w", o.ID, c.Index, err)
 		}
 	}
 	slices.SortStableFunc(p.changes, func(a, b Change) int { return cmp.Compare(a.Index, b.Index) })
 	for i := range p.events {
 		p.events[i].Message = o.ID
 		if err := p.encoded.event(&p.events[i]); err != nil {
-			return nil, fmt.Errorf("spool: settle %s: %w", o.ID, err)
+			return fmt.Errorf("spool: settle %s: %w", o.ID, err)
 		}
 	}
-	return p, nil
+	return nil
 }
 
 // allowed is the rule that nothing final changes. What may happen to the
@@ -117,9 +156,10 @@ func allowed(from, to mail.State) bool {
 // settle applies one outcome. It writes nothing before it knows that the
 // message is there.
 func (t *tx) settle(p *settling) error {
-	h, first, err := t.head(p.id)
+	id := p.whole.ID
+	h, first, err := t.head(id)
 	if err != nil {
-		return fmt.Errorf("spool: settle %s: %w", p.id, err)
+		return fmt.Errorf("spool: settle %s: %w", id, err)
 	}
 	before := h.Tally
 	var ignored []int
@@ -129,8 +169,8 @@ func (t *tx) settle(p *settling) error {
 		for n < len(rest) && rest[n].Index/chunkSize == k {
 			n++
 		}
-		if first, ignored, err = t.settleChunk(p.id, &h, k, rest[:n], first, ignored); err != nil {
-			return fmt.Errorf("spool: settle %s: %w", p.id, err)
+		if first, ignored, err = t.settleChunk(id, &h, k, rest[:n], first, ignored); err != nil {
+			return fmt.Errorf("spool: settle %s: %w", id, err)
 		}
 		rest = rest[n:]
 	}
@@ -141,11 +181,11 @@ func (t *tx) settle(p *settling) error {
 	if !wrote && len(ignored) == len(p.changes) {
 		return nil
 	}
-	if err := t.setTimer(p.id, &h); err != nil {
+	if err := t.setTimer(id, &h); err != nil {
 		return err
 	}
 	t.count(&h, &before, &h.Tally)
-	return t.putHead(p.id, &h, first)
+	return t.putHead(id, &h, first)
 }
 
 // change makes r what it shall be, if it may; who it is stays as accepted.
@@ -176,7 +216,7 @@ func (t *tx) settleEvents(p *settling, h *head, ignored []int) (wrote bool, err 
 				return wrote, err
 			}
 		}
-		seq, err := t.event(b)
+		seq, err := t.event(e.Type, b)
 		if err != nil {
 			return wrote, err
 		}

@@ -27,6 +27,11 @@ type tx struct {
 	key, value, list []byte
 	rec              record
 	small            [2]chunk // of the first row, and of the others
+	moved            moved
+
+	outcome settling // of Settle
+	commit  func(kv.Writer) error
+	ended   func(error)
 }
 
 // keepBuffer is the largest buffer that is used again.
@@ -37,11 +42,13 @@ func (s *Spool) tx() *tx {
 	t, _ := s.txs.Get().(*tx)
 	if t == nil {
 		t = &tx{s: s}
+		t.commit, t.ended = t.settleOne, t.settled
 	}
 	return t
 }
 
 func (t *tx) release() {
+	t.outcome.reset()
 	if cap(t.value)+cap(t.small[0].row)+cap(t.small[1].row) > keepBuffer || cap(t.wrote)+cap(t.ages) > 64 {
 		return
 	}
@@ -52,8 +59,12 @@ func (t *tx) release() {
 // reset forgets what a run did.
 func (t *tx) reset() {
 	clear(t.wrote)
-	t.small[0].rs, t.small[1].rs = nil, nil
-	*t = tx{s: t.s, ages: t.ages[:0], wrote: t.wrote[:0], key: t.key, value: t.value, list: t.list, small: t.small}
+	clear(t.small[0].rs)
+	clear(t.small[1].rs)
+	clear(t.moved.before)
+	clear(t.moved.after)
+	t.w, t.last, t.reserved, t.delta, t.rec = nil, 0, 0, counts{}, record{}
+	t.ages, t.wrote = t.ages[:0], t.wrote[:0]
 }
 
 // update runs fn in a synced transaction; what it did to memory becomes
@@ -146,7 +157,7 @@ func (t *tx) writeAge(a age) error {
 
 // event writes an encoded event under the next number. Nobody changes the
 // encoded event any more: it is kept for those who follow.
-func (t *tx) event(encoded []byte) (uint64, error) {
+func (t *tx) event(typ mail.EventType, encoded []byte) (uint64, error) {
 	seq, reserve := t.s.feed.take()
 	if reserve > t.reserved {
 		t.reserved = reserve
@@ -154,7 +165,7 @@ func (t *tx) event(encoded []byte) (uint64, error) {
 			return 0, err
 		}
 	}
-	t.wrote = append(t.wrote, recent{seq, encoded})
+	t.wrote = append(t.wrote, recent{seq, typ, encoded})
 	t.key = appendKeyEvent(t.key[:0], t.s.p, seq)
 	return seq, t.w.Put(t.key, encoded)
 }
