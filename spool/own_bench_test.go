@@ -31,6 +31,8 @@ func (n *nothing) Put(key, value []byte) error {
 	return nil
 }
 
+func (n *nothing) PutNew(key, value []byte) error { return n.Put(key, value) }
+
 func (n *nothing) PutFor(key, value []byte, _ time.Duration) error { return n.Put(key, value) }
 
 func (n *nothing) Delete(key []byte) error {

@@ -281,7 +281,7 @@ func (t *tx) put(p *prepared) error {
 		}
 	}
 	for i := range p.due.len() {
-		if err := t.w.Put(p.due.at(i), nil); err != nil {
+		if err := t.w.PutNew(p.due.at(i), nil); err != nil {
 			return err
 		}
 	}

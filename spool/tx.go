@@ -285,7 +285,7 @@ func (t *tx) setTimer(id mail.ID, h *head) error {
 	h.Timer, h.What = max(at, now-60_000, t.s.marks[what.class()].Load()), what
 	t.key = appendKeyTimer(t.key[:0], id, what.class(), h.Timer)
 	t.value = append(t.value[:0], byte(what))
-	return t.w.Put(t.key, t.value)
+	return t.w.PutNew(t.key, t.value) // it is the only one of the message
 }
 
 // nextTimer is the next thing that time does to a message.

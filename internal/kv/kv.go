@@ -52,6 +52,10 @@ type Range struct {
 type Writer interface {
 	Get(key []byte) ([]byte, error)
 	Put(key, value []byte) error
+	// PutNew is Put where the function knows that the key is not there, as by
+	// its own Get or by an id that is: an engine then need not look for the key
+	// when it is deleted soon.
+	PutNew(key, value []byte) error
 	// PutFor is Put with a life time, after which the key is gone.
 	PutFor(key, value []byte, life time.Duration) error
 	Delete(key []byte) error

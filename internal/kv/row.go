@@ -11,6 +11,7 @@ type Row struct {
 	Key, Value []byte
 	Expires    int64 // Unix second at which the row is gone; 0: never
 	Deleted    bool
+	New        bool // the key was not there before this change
 }
 
 // Gone reports whether the row is deleted or has outlived its life.
@@ -58,6 +59,7 @@ func (s *rows) find(key []byte) *Row {
 func (s *rows) set(r Row) {
 	if old := s.find(r.Key); old != nil {
 		s.bytes += r.size() - old.size()
+		r.New = old.New // what was there before both of them
 		*old = r
 		return
 	}
@@ -124,6 +126,8 @@ func (o *overlay) Get(key []byte) ([]byte, error) {
 }
 
 func (o *overlay) Put(key, value []byte) error { return o.set(key, value, Row{}) }
+
+func (o *overlay) PutNew(key, value []byte) error { return o.set(key, value, Row{New: true}) }
 
 func (o *overlay) Delete(key []byte) error { return o.set(key, nil, Row{Deleted: true}) }
 

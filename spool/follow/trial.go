@@ -33,6 +33,9 @@ func (t *trial) Get([]byte) ([]byte, error) { return nil, t.refuse() }
 // Put implements kv.Writer.
 func (t *trial) Put(_, _ []byte) error { return t.refuse() }
 
+// PutNew implements kv.Writer.
+func (t *trial) PutNew(_, _ []byte) error { return t.refuse() }
+
 // PutFor implements kv.Writer.
 func (t *trial) PutFor(_, _ []byte, _ time.Duration) error { return t.refuse() }
 

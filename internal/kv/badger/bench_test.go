@@ -23,7 +23,7 @@ func accept(w kv.Writer, n uint64) error {
 	for part, size := range []int{300, 300, 0, 300} {
 		key[0] = "mrdf"[part]
 		binary.BigEndian.PutUint64(key[8:], n)
-		if err := w.Put(key[:], value[:size]); err != nil {
+		if err := w.PutNew(key[:], value[:size]); err != nil {
 			return err
 		}
 	}

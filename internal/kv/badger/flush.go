@@ -5,13 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math"
 	"os"
 	"path/filepath"
 
-	"behalf/internal/fsync"
-
 	badgerdb "github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/pb"
+
+	"behalf/internal/fsync"
+	"behalf/internal/kv"
 )
 
 // reservedOurs begins the keys in Badger that are ours, and that no reader sees.
@@ -21,6 +22,10 @@ const reservedOurs = "!behalf!"
 // Badger. It is there from the first opening on: so a log that went missing is
 // noticed.
 const freedKey = reservedOurs + "freed"
+
+// writingKey holds the number of the file whose rows were last begun to be
+// written.
+const writingKey = reservedOurs + "writing"
 
 // flusher is the goroutine that writes full tables into Badger. What was put
 // and deleted within one table never gets there.
@@ -106,33 +111,65 @@ func (s *Store) renew(flushed *table) {
 }
 
 // writeBelow writes the newest row of each key. A deleted or expired row only
-// matters where Badger has another under its key.
+// matters where Badger has another under its key, which it cannot if the row was
+// new to the store in this table.
+//
+// The rows go past Badger's transactions, which would gather them in a map and
+// write them in no order.
 func (s *Store) writeBelow(t *table) error {
+	version, err := s.newVersion(t.file)
+	if err != nil {
+		return err
+	}
 	before := s.db.NewTransaction(false)
 	defer before.Discard()
-	batch := s.db.NewWriteBatch()
-	defer batch.Cancel()
-	all := cursor{table: t, commit: math.MaxUint64}
-	for all.seek(nil); all.row != nil; all.step() {
-		r := all.row
-		if !r.Gone() {
-			if err := batch.SetEntry(&badgerdb.Entry{Key: r.Key, Value: r.Value, ExpiresAt: uint64(r.Expires)}); err != nil {
+	to := s.db.NewKVLoader(writesAtOnce)
+	entry := &pb.KV{Version: version} // of which the loader keeps the value alone
+	err = t.last(func(r *kv.Row, fresh bool) error {
+		entry.Key, entry.Value, entry.ExpiresAt = r.Key, r.Value, uint64(r.Expires)
+		if r.Gone() {
+			if there, err := s.holds(before, r.Key, fresh); !there || err != nil {
 				return err
 			}
-			continue
-		}
-		switch _, err := before.Get(r.Key); {
-		case errors.Is(err, badgerdb.ErrKeyNotFound):
-		case err != nil:
-			return err
-		default:
-			if err := batch.Delete(r.Key); err != nil {
-				return err
-			}
+			entry.Value, entry.ExpiresAt = nil, longExpired
 			s.churn.deletes.Add(1)
 		}
+		return to.Set(entry)
+	})
+	return errors.Join(err, to.Finish())
+}
+
+const (
+	// writesAtOnce is how many batches wait for Badger, each of up to 2.4 MiB.
+	writesAtOnce = 4
+	// longExpired marks a delete: Badger takes what has expired for deleted.
+	longExpired = 1
+)
+
+// newVersion gives a version for rows that no state sees which is read while
+// they are written.
+func (s *Store) newVersion(file uint64) (uint64, error) {
+	err := s.db.Update(func(txn *badgerdb.Txn) error {
+		return txn.Set([]byte(writingKey), binary.BigEndian.AppendUint64(nil, file))
+	})
+	if err != nil {
+		return 0, err
 	}
-	return batch.Flush()
+	txn := s.db.NewTransaction(false)
+	defer txn.Discard()
+	return txn.ReadTs(), nil
+}
+
+// holds reports whether Badger has a row.
+func (s *Store) holds(txn *badgerdb.Txn, key []byte, fresh bool) (bool, error) {
+	if fresh {
+		return false, nil
+	}
+	_, err := txn.Get(key)
+	if errors.Is(err, badgerdb.ErrKeyNotFound) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // syncBelow makes durable what was written to Badger: all its logs, of which

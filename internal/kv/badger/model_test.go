@@ -76,7 +76,11 @@ func (m model) change(t testing.TB, s *Store) {
 				err = w.PutFor(k, v, time.Hour)
 				next[string(k)] = string(v)
 			default:
-				err = w.Put(k, v)
+				put := w.Put
+				if _, there := next[string(k)]; !there && rand.IntN(2) == 0 {
+					put = w.PutNew
+				}
+				err = put(k, v)
 				next[string(k)] = string(v)
 			}
 			if err != nil {

@@ -39,6 +39,7 @@ func Run(t *testing.T, open func(t *testing.T) kv.Store) {
 		{"Go joins the next commit alone", goAlone},
 		{"Go and Update keep their order", goThenUpdate},
 		{"lives end", lives},
+		{"new rows come and go", newRows},
 		{"a commit waits for what it needs", needs},
 		{"what is needed and fails", needFails},
 		{"one counter, many writers", counter},

@@ -268,3 +268,30 @@ func lives(t *testing.T, s kv.Store) {
 		t.Fatal(err)
 	}
 }
+
+// newRows: PutNew is Put, also where a row was before it.
+func newRows(t *testing.T, s kv.Store) {
+	do := func(fns ...func(w kv.Writer) error) {
+		t.Helper()
+		for _, fn := range fns {
+			if err := s.Update(bg, fn); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	putNew := func(w kv.Writer) error { return w.PutNew([]byte("a"), []byte("new")) }
+	del := func(w kv.Writer) error { return w.Delete([]byte("a")) }
+	both := func(w kv.Writer) error { return errors.Join(del(w), putNew(w)) }
+	do(putNew)
+	want(t, s, "a", "new")
+	do(del)
+	want(t, s, "a", "-")
+	do(putNew, both)
+	want(t, s, "a", "new")
+	put(t, s, "a", "2")
+	want(t, s, "a", "2")
+	do(both, del)
+	want(t, s, "a", "-")
+	do(func(w kv.Writer) error { return errors.Join(putNew(w), del(w)) })
+	want(t, s, "a", "-")
+}

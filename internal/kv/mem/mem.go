@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"sync"
 	"time"
@@ -42,7 +43,11 @@ type Store struct {
 	closed bool
 }
 
-var errCut = errors.New("mem: the power was cut")
+var (
+	errCut = errors.New("mem: the power was cut")
+	// errNotNew shows a fault of the caller's that other engines do not look for.
+	errNotNew = errors.New("mem: PutNew of a key that is there")
+)
 
 // New gives an empty store. Close ends its goroutines.
 func New(opts Options) *Store {
@@ -153,6 +158,9 @@ func (e engine) Apply(rows []kv.Row, needs []kv.Durable) error {
 	next := s.state.Copy()
 	s.mu.Unlock()
 	for _, r := range rows {
+		if old, there := next.Get(r); there && r.New && !old.Gone() {
+			return fmt.Errorf("%w: %x", errNotNew, r.Key)
+		}
 		if r.Deleted {
 			next.Delete(r)
 		} else {
