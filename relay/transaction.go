@@ -110,6 +110,7 @@ func (t *transaction) Write(p []byte) (int, error) {
 	}
 	if t.draft == nil {
 		t.draft = t.in.Spool.Draft()
+		t.draft.Expect(t.declared)
 		t.scanner = t.in.scanners.Get()
 	}
 	if t.draft.Size()+int64(len(p)) > t.in.o.MaxSize {

@@ -19,9 +19,14 @@ type buffers struct {
 	budget int64
 }
 
+// smallest is the size of the first class; each other has twice the one before.
+// So 4, 16 and 64 KiB, of which much mail and every measure of it has a
+// multiple, leave room for a header and little else.
+const smallest = 5 << 10
+
 func newBuffers(largest, budget int64) *buffers {
 	p := &buffers{budget: budget}
-	for n := int64(8 << 10); n < largest; n *= 4 {
+	for n := int64(smallest); n < largest; n *= 2 {
 		p.sizes = append(p.sizes, int(n))
 	}
 	p.sizes = append(p.sizes, int(largest))

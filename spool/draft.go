@@ -20,6 +20,7 @@ type Draft struct {
 	buf     *buffer
 	file    *os.File
 	size    int64
+	coming  int64 // the least to make room for
 	ended   bool
 }
 
@@ -30,6 +31,17 @@ var _ blob.Source = (*Draft)(nil)
 // Draft begins a body.
 func (s *Spool) Draft() *Draft {
 	return &Draft{pool: s.buffers, largest: s.o.MemoryDraft, dir: s.o.TempDir}
+}
+
+// expectMost bounds what is believed of a size that somebody only said.
+const expectMost = 160 << 10
+
+// Expect says how large the body will be, as far as known: there is room for
+// all of it from the first octet on, and nothing is copied as it grows.
+func (d *Draft) Expect(size int64) {
+	if size <= min(expectMost, d.largest) {
+		d.coming = size
+	}
 }
 
 // Write adds to the body.
@@ -64,7 +76,7 @@ func (d *Draft) grow(n int) bool {
 	if need > d.largest {
 		return false
 	}
-	larger := d.pool.get(int(need))
+	larger := d.pool.get(int(max(need, d.coming)))
 	if larger == nil {
 		return false
 	}

@@ -13,7 +13,7 @@ func TestDraft(t *testing.T) {
 	for _, c := range []struct {
 		size   int
 		memory bool
-	}{{0, true}, {1, true}, {8 << 10, true}, {8<<10 + 1, true}, {100 << 10, true}, {100<<10 + 1, false}, {1 << 20, false}} {
+	}{{0, true}, {1, true}, {5 << 10, true}, {5<<10 + 1, true}, {8 << 10, true}, {8<<10 + 1, true}, {100 << 10, true}, {100<<10 + 1, false}, {1 << 20, false}} {
 		want := bytes.Repeat([]byte("0123456789abcdef"), c.size/16+1)[:c.size]
 		d := s.Draft()
 		for rest := want; len(rest) > 0; {
@@ -104,5 +104,34 @@ func TestDraftIsHandedOver(t *testing.T) {
 		if s.buffers.used.Load() != 0 {
 			t.Errorf("%d octets: the memory was not given back", size)
 		}
+	}
+}
+
+// A body that is as large as was said has its room at once; a word that is
+// wrong, or of more than is believed, costs nothing but that.
+func TestDraftExpects(t *testing.T) {
+	s := openSpool(t, memStore(t), newBodies(), Options{MemoryDraft: 300 << 10, TempDir: t.TempDir()})
+	for _, c := range []struct{ said, size, first, last int64 }{
+		{0, 4 << 10, 5 << 10, 5 << 10},
+		{0, 66_000, 5 << 10, 80 << 10},
+		{66_000, 66_000, 80 << 10, 80 << 10},
+		{66_000, 100, 80 << 10, 80 << 10},
+		{4 << 10, 66_000, 5 << 10, 80 << 10},
+		{expectMost + 1, 66_000, 5 << 10, 80 << 10},
+		{1 << 40, 100, 5 << 10, 5 << 10},
+	} {
+		d := s.Draft()
+		d.Expect(c.said)
+		d.Write([]byte("x"))
+		if used := s.buffers.used.Load(); used != c.first {
+			t.Errorf("%d said, %d sent: the first octet takes %d, want %d", c.said, c.size, used, c.first)
+		}
+		for d.Size() < c.size {
+			d.Write(bytes.Repeat([]byte("x"), int(min(1000, c.size-d.Size()))))
+		}
+		if used := s.buffers.used.Load(); used != c.last {
+			t.Errorf("%d said, %d sent: the whole takes %d, want %d", c.said, c.size, used, c.last)
+		}
+		d.Discard()
 	}
 }

@@ -82,6 +82,15 @@ func (st *Stored) Release() {
 	st.buf, st.Young = nil, nil
 }
 
+// Held is how many octets of memory a young body keeps, which is what its
+// buffer has room for.
+func (st *Stored) Held() int64 {
+	if st.buf == nil {
+		return int64(len(st.Young))
+	}
+	return int64(cap(st.buf.b))
+}
+
 // prepared is a message ready to be written, but for what only the
 // transaction knows.
 type prepared struct {

@@ -27,7 +27,7 @@ type Options struct {
 	Workers   int   // attempts at once; default 512
 	PerTenant int   // of them for one tenant; default half
 	Heads     int   // references in memory, all queues together; default 64 Ki
-	Young     int64 // octets of messages kept in memory up to their first attempt; default 32 MiB
+	Young     int64 // octets of memory that messages keep up to their first attempt; default 32 MiB
 
 	WindowMX    int // jobs at once at an MX site to begin with; default 5
 	WindowOther int // likewise at a connection or smart host; default 20
@@ -317,7 +317,7 @@ func (d *Dispatcher) Offer(st *spool.Stored) {
 }
 
 func costOf(st *spool.Stored) int64 {
-	return int64(len(st.Young)) + int64(len(st.Message.Front)) + 1024 + 256*int64(len(st.Recipients))
+	return st.Held() + int64(len(st.Message.Front)) + 1024 + 256*int64(len(st.Recipients))
 }
 
 // Ready is how many jobs are ready in lanes that are open: what delivery is

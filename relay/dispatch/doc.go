@@ -9,7 +9,8 @@
 // The words:
 //
 //   - a queue is a lane of one tenant. Its head is at most 64 references in
-//     memory; the rest stays in the due index and is read behind a cursor.
+//     memory, or 1,024 to messages that were just offered and are in memory
+//     anyhow; the rest stays in the due index and is read behind a cursor.
 //   - a site is where the connections of a lane end: an MX site, a connection,
 //     the platform's smart host. Lanes and tenants share its [Window] and [Pace].
 //   - a job is one attempt at the recipients of one message that are due

@@ -98,7 +98,7 @@ func (d *Dispatcher) binding(q *queue, now time.Time) Limit {
 		return LimitSite
 	case q.ready() == 0:
 		return LimitNone
-	case len(q.head) == 0:
+	case q.head.len() == 0:
 		return LimitReading
 	case q.tenant.busy >= d.o.PerTenant:
 		return LimitTenant

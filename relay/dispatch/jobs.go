@@ -142,7 +142,7 @@ func (d *Dispatcher) pick(j *job, now time.Time) bool {
 	if rest {
 		d.pushBack(q, j.r)
 	}
-	for !rest && len(j.idx) < maxTargets && len(q.head) > 0 && q.head[0].id == m.id {
+	for !rest && len(j.idx) < maxTargets && q.head.len() > 0 && q.head.at(0).id == m.id {
 		r := d.pop(q)
 		if rest = d.pickChunk(j, r.chunk, now); rest {
 			d.pushBack(q, r)
@@ -271,7 +271,7 @@ func (d *Dispatcher) divert(q *queue, now time.Time) {
 		s.wait(q)
 		return
 	}
-	for len(q.head) > 0 {
+	for q.head.len() > 0 {
 		switch {
 		case s.diverting >= maxDiverting:
 			s.wait(q)
@@ -335,7 +335,7 @@ func (d *Dispatcher) asked(j *job, now time.Time) {
 		d.adopt(j)
 		d.assign(q, j.site, now)
 	} else {
-		if len(q.head) > 0 && q.head[0].same(j.r.id, j.r.chunk) {
+		if q.head.len() > 0 && q.head.at(0).same(j.r.id, j.r.chunk) {
 			d.unuse(d.pop(q).msg)
 		}
 		d.unread(j, now)

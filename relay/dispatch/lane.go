@@ -10,6 +10,7 @@ import (
 
 const (
 	headSize  = 64               // references a queue keeps in memory
+	youngSize = 1024             // likewise while all of them are in memory already, just offered
 	chunkSize = 64               // recipients an entry of the due index stands for
 	lingers   = 60 * time.Second // how long an empty queue remembers its cursor
 )
@@ -38,7 +39,7 @@ type queue struct {
 	promised   bool // a slot of its site is kept for it
 	asking     bool // a worker is finding out its site
 
-	head  []ref
+	head  refs
 	fresh int // of them, offered
 	busy  int // jobs under way
 
@@ -91,24 +92,9 @@ func compare(a, b *spool.Due) int {
 	return a.Chunk - b.Chunk
 }
 
-// holds reports whether the head has that entry.
-func (q *queue) holds(id mail.ID, chunk int) bool {
-	for i := range q.head {
-		if q.head[i].same(id, chunk) {
-			return true
-		}
-	}
-	return false
-}
-
 // takeRef takes the first reference off the head.
 func (q *queue) takeRef() ref {
-	r := q.head[0]
-	q.head[0] = ref{}
-	q.head = q.head[1:]
-	if len(q.head) == 0 {
-		q.head = nil
-	}
+	r := q.head.popFront()
 	if r.fresh {
 		q.fresh--
 	}
@@ -145,15 +131,15 @@ func (q *queue) unskip() {
 
 // idle reports whether nothing is left of q but its memory of the cursor.
 func (q *queue) idle() bool {
-	return q.in == nil && len(q.head) == 0 && !q.more && !q.loading && !q.asking && q.busy == 0 && q.wake.IsZero() && q.skipped.IsZero()
+	return q.in == nil && q.head.len() == 0 && !q.more && !q.loading && !q.asking && q.busy == 0 && q.wake.IsZero() && q.skipped.IsZero()
 }
 
 // ready is how many jobs could be tried if the site let them.
 func (q *queue) ready() int {
 	if q.more {
-		return len(q.head) + q.behind
+		return q.head.len() + q.behind
 	}
-	return len(q.head)
+	return q.head.len()
 }
 
 // tenant bounds what one tenant has under way.

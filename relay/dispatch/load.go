@@ -50,11 +50,11 @@ func (d *Dispatcher) offered(st *spool.Stored, now time.Time) {
 // enter makes an entry of the due index known, and keeps it in the head if it
 // is due and there is room.
 func (d *Dispatcher) enter(q *queue, r ref, now time.Time) {
-	switch n := len(q.head); {
+	switch n := q.head.len(); {
 	case r.at.UnixMilli() > now.UnixMilli():
 		d.noteFuture(q, r.at)
-	case n > 0 && q.head[n-1].same(r.id, r.chunk):
-	case !r.fresh && q.holds(r.id, r.chunk):
+	case n > 0 && q.head.at(n-1).same(r.id, r.chunk):
+	case !r.fresh && n < headSize && q.head.has(r.id, r.chunk): // a longer one has no room for it
 	case d.push(q, r):
 		d.settleIn(q)
 	default:
@@ -160,7 +160,7 @@ func (d *Dispatcher) read(r loadResult, now time.Time) {
 	full := false
 	for i := range r.due {
 		e := &r.due[i]
-		if !q.holds(e.ID, e.Chunk) {
+		if !q.head.has(e.ID, e.Chunk) {
 			if full = !d.push(q, ref{id: e.ID, at: e.At, chunk: e.Chunk, msg: d.msgs[e.ID]}); full {
 				break
 			}

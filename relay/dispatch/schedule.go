@@ -94,23 +94,30 @@ func (d *Dispatcher) openReady() int { return max(0, d.ready+d.unsited) }
 // push puts r into the head of its queue if there is room. Those that were
 // offered must leave room for what waits behind the head.
 func (d *Dispatcher) push(q *queue, r ref) bool {
-	n := len(q.head)
+	n := q.head.len()
 	switch {
-	case n >= headSize, n > 0 && d.refs >= d.o.Heads:
+	case n >= headSize && !d.stretches(q, r), n > 0 && d.refs >= d.o.Heads:
 		return false
 	case r.fresh && q.more && q.fresh >= freshMost:
 		return false
 	}
-	q.head = append(q.head, r)
+	q.head.pushBack(r)
 	d.hold(q, r)
 	return true
 }
 
+// stretches reports whether the head of q may take r beyond its size: a message
+// in memory would have to be read again if it were left behind it. Nothing
+// older may wait there, and half of what all heads share is kept for those of
+// the usual size.
+func (d *Dispatcher) stretches(q *queue, r ref) bool {
+	return r.fresh && r.msg != nil && r.msg.bytes > 0 && !q.more && q.head.len() < youngSize &&
+		d.refs < d.o.Heads/2 && d.memory.Load() <= d.o.Young/2
+}
+
 // pushBack returns a reference to the front of the head it was taken from.
 func (d *Dispatcher) pushBack(q *queue, r ref) {
-	q.head = append(q.head, ref{})
-	copy(q.head[1:], q.head)
-	q.head[0] = r
+	q.head.pushFront(r)
 	d.hold(q, r)
 }
 
@@ -210,12 +217,12 @@ func (d *Dispatcher) forget(q *queue) {
 func (d *Dispatcher) settleIn(q *queue) {
 	d.recount(q)
 	d.want(q)
-	if q.site != nil && q.in == &q.site.resting && len(q.head) > 0 {
+	if q.site != nil && q.in == &q.site.resting && q.head.len() > 0 {
 		q.in.remove(q)
 	}
 	switch {
 	case q.in != nil || q.asking:
-	case len(q.head) > 0:
+	case q.head.len() > 0:
 		d.enlist(q)
 	case q.more:
 	case !q.skipped.IsZero():
@@ -229,7 +236,7 @@ func (d *Dispatcher) settleIn(q *queue) {
 
 // want has the loader read on when the head runs low.
 func (d *Dispatcher) want(q *queue) {
-	n := len(q.head)
+	n := q.head.len()
 	if !q.more || q.loading || n-q.fresh >= readBelow || n >= readRoom || n > 0 && d.refs >= d.o.Heads {
 		return
 	}
@@ -277,7 +284,7 @@ func (d *Dispatcher) step(q *queue, now time.Time) {
 		q.unskip()
 	}
 	switch {
-	case len(q.head) == 0:
+	case q.head.len() == 0:
 		d.settleIn(q)
 	case q.tenant.busy >= d.o.PerTenant:
 		q.tenant.capped.push(q)
