@@ -92,8 +92,8 @@ type Message struct {
 	// Edits are changes of header fields that do not depend on the hop:
 	// hints, Bcc and other fields to drop, fields that policy adds.
 	Edits []Edit `json:"-" cbor:"14,keyasint,omitempty"`
-	// BodyHash is the SHA-256 of the body, relaxed canonicalisation
-	// (RFC 6376, section 3.4.4), computed while it came in.
+	// BodyHash is the SHA-256 of the body, relaxed canonicalisation (RFC 6376,
+	// section 3.4.4), made at accept; all zero if no signature was expected.
 	BodyHash [32]byte `json:"-" cbor:"15,keyasint"`
 	Body     BodyForm `json:"-" cbor:"16,keyasint"`
 
@@ -113,6 +113,9 @@ type Message struct {
 	// mail that came without one.
 	Unsubscribe bool `json:"-" cbor:"27,keyasint,omitempty"`
 }
+
+// Hashed reports whether BodyHash is there.
+func (m *Message) Hashed() bool { return m.BodyHash != [32]byte{} }
 
 // BodyForm says what a hop must be able to do to carry the bytes as they are.
 type BodyForm struct {

@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"time"
@@ -59,6 +60,9 @@ func (t *transaction) accept(ctx context.Context) (Receipt, error) {
 	t.sortOut()
 	m.Edits = append(hygiene(h, t.ownsAddress), t.edits...)
 	m.Front = front(t.in.o.Hostname, m, h, t.client.TLS != "")
+	if err := t.hash(m, choice); err != nil {
+		return Receipt{}, err
+	}
 	st, err := t.in.Spool.Put(ctx, t.draft, m, t.recipients, t.acceptance(choice), t.extra(m), append(t.pacing(m), t.crossing(m.ID)...)...)
 	if err != nil {
 		return t.notPut(ctx, err)
@@ -235,6 +239,20 @@ func (t *transaction) choose(m *mail.Message, in *method.Input) (method.Result, 
 		}
 	}
 	return res, nil
+}
+
+// hash makes the body hash that a signature needs, if it was not made while the
+// body came in. Should another way need it later, it is made on that way.
+func (t *transaction) hash(m *mail.Message, res method.Result) error {
+	if m.Hashed() || !res.Sign {
+		return nil
+	}
+	sum, err := t.scanner.HashBody(t.draft)
+	if err != nil {
+		return fmt.Errorf("hashing the body: %w", err)
+	}
+	m.BodyHash = sum
+	return nil
 }
 
 // wholeAbove is the size from which several recipients share one return path,

@@ -112,6 +112,9 @@ func (t *transaction) Write(p []byte) (int, error) {
 		t.draft = t.in.Spool.Draft()
 		t.draft.Expect(t.declared)
 		t.scanner = t.in.scanners.Get()
+		if t.view != nil && !t.in.Planner.ways(t.view).signed {
+			t.scanner.WithoutHash()
+		}
 	}
 	if t.draft.Size()+int64(len(p)) > t.in.o.MaxSize {
 		return 0, tooLarge(t.in.o.MaxSize)

@@ -21,6 +21,7 @@ type ways struct {
 	policy  *policy.Tenant // what policies see of the tenant
 	domain  *tenant.Domain // of the platform: the sending domain; nil: it has no keys
 	route   []mail.UpstreamID
+	signed  bool // we shall probably sign mail by that route
 	// Of each step of the route, in its order:
 	steps    []method.Upstream
 	accounts []mail.Address      // of connections: the account's own address; zero: it has none
@@ -49,6 +50,7 @@ func (p *Planner) makeWays(v *tenant.View) *ways {
 		w.accounts = append(w.accounts, account)
 		w.out = append(w.out, p.makeUpstream(v, &s))
 	}
+	w.signed = method.LikelySigned(w.steps, v.Methods())
 	if d, ok := v.Domain(p.o.SendingDomain); ok && v.Tenant.ID == 0 {
 		w.domain = &tenant.Domain{Name: p.o.SendingDomain, ReturnPath: p.o.ReturnPath, DKIM: d.DKIM, Verified: true}
 	}

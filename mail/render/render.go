@@ -61,6 +61,7 @@ type Renderer struct {
 	mu   sync.Mutex
 	head []byte // the client's header with the edits made; nil until needed
 	utf8 bool   // it has octets over 127
+	hash [32]byte
 	done []*Rendered
 }
 
@@ -178,7 +179,7 @@ func (r *Renderer) change(caps Caps) change {
 
 func (r *Renderer) render(ctx context.Context, c change) (*Rendered, error) {
 	m := r.in.Message
-	d := &Rendered{in: &r.in, change: c, head: r.head, utf8: r.utf8, hash: m.BodyHash, binary: m.Body.Binary && !c.shorten}
+	d := &Rendered{in: &r.in, change: c, head: r.head, utf8: r.utf8, binary: m.Body.Binary && !c.shorten}
 	if c.downgrade {
 		h, err := header.Downgrade(d.head)
 		if err != nil {
@@ -192,6 +193,11 @@ func (r *Renderer) render(ctx context.Context, c change) (*Rendered, error) {
 		if err := r.reencode(ctx, d, c); err != nil {
 			return nil, err
 		}
+	} else if len(r.in.Keys) > 0 {
+		if err := r.hashBody(); err != nil {
+			return nil, err
+		}
+		d.hash = r.hash
 	}
 	draft, err := sign.NewDraft(d.head, d.hash, sign.Options{Keys: r.in.Keys, Time: r.in.Now(), Exclude: r.in.Exclude, Cache: r.in.Made})
 	if err != nil {
@@ -199,6 +205,38 @@ func (r *Renderer) render(ctx context.Context, c change) (*Rendered, error) {
 	}
 	d.draft = draft
 	return d, nil
+}
+
+// hashBody gives the hash of the stored body, and computes it, once, if acceptance
+// did not expect a signature.
+func (r *Renderer) hashBody() error {
+	m := r.in.Message
+	switch {
+	case r.hash != [32]byte{}:
+		return nil
+	case m.Hashed():
+		r.hash = m.BodyHash
+		return nil
+	}
+	h := scan.NewBodyHasher()
+	if _, err := r.in.writeBody(h); err != nil {
+		return err
+	}
+	r.hash = h.Sum()
+	return nil
+}
+
+// writeBody writes the body as it is stored.
+func (in *Input) writeBody(w io.Writer) (int64, error) {
+	m := in.Message
+	if m.Size == int64(m.HeaderSize) {
+		return 0, nil
+	}
+	if mem, ok := in.Body.(Memory); ok {
+		n, err := w.Write(mem[m.HeaderSize:m.Size])
+		return int64(n), err
+	}
+	return stream(w, in.Body, int64(m.HeaderSize), m.Size-int64(m.HeaderSize))
 }
 
 // reencode plans the body anew and computes its hash and size.
@@ -301,16 +339,10 @@ func (d *Rendered) WriteTo(w io.Writer) (int64, error) {
 	}
 	var n int64
 	var err error
-	switch mem, inMemory := d.in.Body.(Memory); {
-	case d.pieces != nil:
+	if d.pieces != nil {
 		n, err = d.writePieces(w)
-	case d.bodySize == 0:
-	case inMemory:
-		var k int
-		k, err = w.Write(mem[d.in.Message.HeaderSize:d.in.Message.Size])
-		n = int64(k)
-	default:
-		n, err = stream(w, d.in.Body, int64(d.in.Message.HeaderSize), d.bodySize)
+	} else {
+		n, err = d.in.writeBody(w)
 	}
 	return total + n, err
 }

@@ -392,3 +392,54 @@ func BenchmarkRender(b *testing.B) {
 		b.Run(fmt.Sprintf("encoded/%dKiB", size), func(b *testing.B) { benchmark(b, plain+"ü\r\n", Caps{}) })
 	}
 }
+
+// TestSignsWhatIsNotHashed: a message of which acceptance expected no signature is
+// signed like any other, be it in memory or not, whole or encoded anew.
+func TestSignsWhatIsNotHashed(t *testing.T) {
+	for _, body := range []string{"", "hi  there \r\n\r\n", "hü\r\n", strings.Repeat("a line  of many \r\n", 9000)} {
+		for _, memory := range []bool{true, false} {
+			in := input(t, "From: a@acme.example\r\n\r\n"+body)
+			in.Keys = []sign.Key{testKey()}
+			hashed := New(in)
+			m := *in.Message
+			m.BodyHash = [32]byte{}
+			in.Message = &m
+			if !memory {
+				in.Body = strings.NewReader("From: a@acme.example\r\n\r\n" + body)
+			}
+			r := New(in)
+			for _, caps := range []Caps{{}, {EightBitMIME: true}} {
+				want, err := hashed.For(t.Context(), caps)
+				if err != nil {
+					t.Fatal(err)
+				}
+				d, err := r.For(t.Context(), caps)
+				if err != nil {
+					t.Fatal(err)
+				}
+				msg := text(t, d)
+				if err := verify(msg); err != nil {
+					t.Errorf("%.20q, in memory %v, %+v: %v", body, memory, caps, err)
+				}
+				if msg != text(t, want) {
+					t.Errorf("%.20q, in memory %v, %+v: another signature than with the stored hash", body, memory, caps)
+				}
+			}
+		}
+	}
+}
+
+// TestUnreadableBodyIsNotSigned: without its hash a body that cannot be read whole
+// is sent to nobody; without a signature it is not read before it is sent.
+func TestUnreadableBodyIsNotSigned(t *testing.T) {
+	in := input(t, "From: a@acme.example\r\n\r\nhi there\r\n")
+	in.Message.BodyHash = [32]byte{}
+	in.Body = strings.NewReader("From: a@acme.example\r\n\r\nhi")
+	if _, err := New(in).For(t.Context(), Caps{}); err != nil {
+		t.Errorf("unsigned: %v", err)
+	}
+	in.Keys = []sign.Key{testKey()}
+	if _, err := New(in).For(t.Context(), Caps{}); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("signed: %v", err)
+	}
+}

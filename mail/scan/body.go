@@ -28,20 +28,6 @@ type BodyHasher struct {
 	buf   [4096]byte
 }
 
-// look is what passing over a body shows besides its hash.
-type look struct {
-	high    uint64 // all octets of text, or-ed; a top bit is set if one is over 127
-	odd     bool   // NUL, a lone CR or a lone LF
-	longest int64  // line that has ended, without its end
-	line    int64  // octets of the present line before what is being written
-}
-
-// lineEnd notes a line end whose text had n octets in the present Write.
-func (l *look) lineEnd(n int) {
-	l.longest = max(l.longest, l.line+int64(n))
-	l.line = 0
-}
-
 // NewBodyHasher gives a hasher for one body.
 func NewBodyHasher() *BodyHasher { return &BodyHasher{sha: sha256.New()} }
 

@@ -1,12 +1,12 @@
 // Package scan looks at a message while it streams in, once: [Scanner] keeps
-// the header, hashes the body as DKIM wants it and notes what a hop must be able
-// to do to carry it. [ReadParts] lists attachments and links for policies that
+// the header, hashes the body as DKIM wants it, if somebody will sign it, and notes
+// what a hop must be able to do to carry it. [ReadParts] lists attachments and links for policies that
 // ask for them. Neither holds a body in memory.
 package scan
 
 import (
 	"bytes"
-	"encoding/binary"
+	"io"
 
 	"behalf/mail"
 	"behalf/mail/header"
@@ -23,12 +23,18 @@ type Scanner struct {
 	err    error
 	size   int64
 	body   *BodyHasher
+	plain  bool // the body is looked at but not hashed
+	look   look // of the body then
 	sum    [32]byte
 	form   mail.BodyForm
 }
 
-// New gives a Scanner for one message.
+// New gives a Scanner for one message, which hashes the body.
 func New() *Scanner { return &Scanner{body: NewBodyHasher()} }
+
+// WithoutHash leaves the body hash out, which costs most of the work. It is called
+// before the first Write and holds until Reset.
+func (s *Scanner) WithoutHash() { s.plain = true }
 
 // Reset makes the scanner ready for another message.
 func (s *Scanner) Reset() {
@@ -52,7 +58,11 @@ func (s *Scanner) Write(p []byte) (int, error) {
 		}
 		p = p[n:]
 	}
-	s.body.Write(p)
+	if s.plain {
+		s.look.write(p)
+	} else {
+		s.body.Write(p)
+	}
 	return all, nil
 }
 
@@ -93,56 +103,24 @@ func emptyLine(head, p []byte) int {
 	return -1
 }
 
-// lines notes line lengths of the header and what only binary content holds.
-func (s *Scanner) lines(p []byte) {
-	crs, pairs, lfs := bytes.Count(p, []byte{'\r'}), 0, 0
-	for len(p) > 0 {
-		i := bytes.IndexByte(p, '\n')
-		if i < 0 {
-			s.form.Long = s.form.Long || len(p) > lineMost
-			break
-		}
-		n := i
-		lfs++
-		if i > 0 && p[i-1] == '\r' {
-			pairs++
-			n--
-		}
-		s.form.Long = s.form.Long || n > lineMost
-		p = p[i+1:]
-	}
-	s.form.Binary = crs != pairs || lfs != pairs
-}
-
-// eightBit reports whether p holds an octet over 127.
-func eightBit(p []byte) bool {
-	for ; len(p) >= 32; p = p[32:] {
-		w := binary.LittleEndian.Uint64(p) | binary.LittleEndian.Uint64(p[8:]) |
-			binary.LittleEndian.Uint64(p[16:]) | binary.LittleEndian.Uint64(p[24:])
-		if w&tops != 0 {
-			return true
-		}
-	}
-	for _, c := range p {
-		if c >= 0x80 {
-			return true
-		}
-	}
-	return false
-}
-
 // Close ends the message. It gives the error of Write, if there was one.
 func (s *Scanner) Close() error {
 	if s.err != nil {
 		return s.err
 	}
-	s.sum = s.body.Sum()
-	s.lines(s.head)
-	body := &s.body.look
-	s.form.UTF8 = eightBit(s.head)
-	s.form.EightBit = body.high&tops != 0
-	s.form.Long = s.form.Long || max(body.longest, body.line) > lineMost
-	s.form.Binary = s.form.Binary || body.odd || bytes.IndexByte(s.head, 0) >= 0
+	body := &s.look
+	if !s.plain {
+		s.sum = s.body.Sum()
+		body = &s.body.look
+	}
+	var head look
+	head.write(s.head)
+	head.end()
+	body.end()
+	s.form.UTF8 = head.eightBit()
+	s.form.EightBit = body.eightBit()
+	s.form.Long = head.long() || body.long()
+	s.form.Binary = head.odd || body.odd
 	if v, ok := header.Lookup(s.head, "Content-Type"); ok && header.IsMultipart(v) {
 		media, _ := header.ContentType(v)
 		s.form.Sealed = header.IsSealed(media)
@@ -160,8 +138,32 @@ func (s *Scanner) HeaderSize() int { return len(s.head) }
 // Size is the number of octets written.
 func (s *Scanner) Size() int64 { return s.size }
 
-// BodyHash is the SHA-256 of the body in relaxed canonicalisation.
+// BodyHash is the SHA-256 of the body in relaxed canonicalisation; all zero if it
+// was left out.
 func (s *Scanner) BodyHash() [32]byte { return s.sum }
+
+// HashBody computes the hash after all, from the whole message that was written.
+func (s *Scanner) HashBody(msg io.WriterTo) ([32]byte, error) {
+	s.body.Reset()
+	b := below{skip: len(s.head), to: s.body}
+	if _, err := msg.WriteTo(&b); err != nil {
+		return [32]byte{}, err
+	}
+	return s.body.Sum(), nil
+}
+
+// below hands on all but the first octets.
+type below struct {
+	skip int
+	to   *BodyHasher
+}
+
+func (b *below) Write(p []byte) (int, error) {
+	n := min(b.skip, len(p))
+	b.skip -= n
+	b.to.Write(p[n:])
+	return len(p), nil
+}
 
 // Form says what a hop must be able to do to carry the message as it is.
 func (s *Scanner) Form() mail.BodyForm { return s.form }

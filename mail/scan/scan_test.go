@@ -20,7 +20,11 @@ import (
 // scanAll writes msg in pieces of the given size.
 func scanAll(t testing.TB, msg string, piece int) *Scanner {
 	t.Helper()
-	s := New()
+	return scanWith(t, New(), msg, piece)
+}
+
+func scanWith(t testing.TB, s *Scanner, msg string, piece int) *Scanner {
+	t.Helper()
 	for rest := msg; rest != ""; {
 		n := min(piece, len(rest))
 		if _, err := s.Write([]byte(rest[:n])); err != nil {
@@ -106,6 +110,9 @@ func TestForm(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			for _, piece := range []int{1, 3, 1000} {
 				s := scanAll(t, c.msg, piece)
+				if got := unhashed(t, c.msg, piece).Form(); got != c.want {
+					t.Errorf("without the hash form %+v, want %+v", got, c.want)
+				}
 				if s.Form() != c.want {
 					t.Errorf("form %+v, want %+v", s.Form(), c.want)
 				}
@@ -118,6 +125,59 @@ func TestForm(t *testing.T) {
 			}
 		})
 	}
+}
+
+// unhashed scans without the hash, by a scanner that was used before.
+func unhashed(t testing.TB, msg string, piece int) *Scanner {
+	t.Helper()
+	s := scanAll(t, "From: x\r\n\r\nü\n\x00", 1)
+	s.Reset()
+	s.WithoutHash()
+	return scanWith(t, s, msg, piece)
+}
+
+// TestHashAfterwards: what was left out on the way in is computed from what was
+// kept, whatever stretches it is read in.
+func TestHashAfterwards(t *testing.T) {
+	for _, msg := range []string{"", "\r\n", "From: a\r\n", "From: a\r\n\r\n", "From: a\r\n\r\nhi  there \r\n\r\n", "\r\nhi\r\n", string(sample(80 << 10))} {
+		want := scanAll(t, msg, 1000).BodyHash()
+		s := unhashed(t, msg, 1000)
+		if s.BodyHash() != [32]byte{} {
+			t.Errorf("%.40q: a hash that was not asked for", msg)
+		}
+		for _, r := range []io.WriterTo{strings.NewReader(msg), inPieces{msg, 1}, inPieces{msg, 7}} {
+			got, err := s.HashBody(r)
+			if err != nil || got != want {
+				t.Errorf("%.40q: %s, %v; want %s", msg, b64(got), err, b64(want))
+			}
+		}
+		if s.Reset(); scanWith(t, s, msg, 1000).BodyHash() != want {
+			t.Errorf("%.40q: Reset left something behind", msg)
+		}
+	}
+	if _, err := New().HashBody(inPieces{}); err == nil {
+		t.Error("a message that cannot be read has a hash")
+	}
+}
+
+// inPieces is a text that is written in pieces; in pieces of none it fails.
+type inPieces struct {
+	text  string
+	piece int
+}
+
+func (p inPieces) WriteTo(w io.Writer) (int64, error) {
+	if p.piece == 0 {
+		return 0, io.ErrUnexpectedEOF
+	}
+	for rest := p.text; rest != ""; {
+		n := min(p.piece, len(rest))
+		if _, err := io.WriteString(w, rest[:n]); err != nil {
+			return 0, err
+		}
+		rest = rest[n:]
+	}
+	return int64(len(p.text)), nil
 }
 
 func TestHeaderTooLarge(t *testing.T) {
@@ -237,7 +297,11 @@ func FuzzForm(f *testing.F) {
 		f.Add(s, 1000)
 	}
 	f.Fuzz(func(t *testing.T, msg string, piece int) {
-		s := scanAll(t, msg, min(max(piece, 1), 1<<16))
+		piece = min(max(piece, 1), 1<<16)
+		s := scanAll(t, msg, piece)
+		if got := unhashed(t, msg, piece).Form(); got != s.Form() {
+			t.Fatalf("%.100q: without the hash %+v, with it %+v", msg, got, s.Form())
+		}
 		got, want := s.Form(), form(msg)
 		got.Sealed = false
 		if got != want {
@@ -280,29 +344,45 @@ func BenchmarkScan(b *testing.B) {
 }
 
 func BenchmarkScanWithoutHash(b *testing.B) {
-	msg := sample(64 << 10)
-	s := New()
-	s.body.sha = nullHash{s.body.sha}
-	b.SetBytes(int64(len(msg)))
-	for b.Loop() {
-		s.Reset()
-		s.Write(msg)
-		s.Close()
+	for _, size := range []int{4 << 10, 64 << 10} {
+		b.Run(fmt.Sprintf("%dKiB", size>>10), func(b *testing.B) {
+			msg := sample(size)
+			s := New()
+			b.SetBytes(int64(len(msg)))
+			for b.Loop() {
+				s.Reset()
+				s.WithoutHash()
+				s.Write(msg)
+				s.Close()
+			}
+		})
 	}
 }
 
-type nullHash struct {
-	hash interface {
-		io.Writer
-		Sum([]byte) []byte
-		Reset()
-		Size() int
-		BlockSize() int
+// TestFormOfAnyText compares what is seen with the hash, without it, and one octet
+// after the other.
+func TestFormOfAnyText(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	words := []string{"\r\n", "\r\n", "\r\n", "abc", "a longer piece of text", "ü", " ", "\t ", ".", strings.Repeat("x", 490), strings.Repeat("y ", 250)}
+	odd := []string{"\r", "\n", "\x00", "\r\r\n", "\n\r", "\r\n\n"}
+	for range 3000 {
+		var b strings.Builder
+		b.WriteString([]string{"", "From: x\r\n\r\n"}[r.IntN(2)])
+		for range r.IntN(12) {
+			b.WriteString(words[r.IntN(len(words))])
+			if r.IntN(12) == 0 {
+				b.WriteString(odd[r.IntN(len(odd))])
+			}
+			b.WriteString("123456789"[:r.IntN(10)])
+		}
+		msg, want := b.String(), form(b.String())
+		for _, piece := range []int{1, 1 + r.IntN(20), 1 + r.IntN(1200), 1 << 16} {
+			if got := scanAll(t, msg, piece).Form(); got != want {
+				t.Fatalf("%q in pieces of %d: %+v, want %+v", msg, piece, got, want)
+			}
+			if got := unhashed(t, msg, piece).Form(); got != want {
+				t.Fatalf("%q in pieces of %d, without the hash: %+v, want %+v", msg, piece, got, want)
+			}
+		}
 	}
 }
-
-func (n nullHash) Write(p []byte) (int, error) { return len(p), nil }
-func (n nullHash) Sum(b []byte) []byte         { return n.hash.Sum(b) }
-func (n nullHash) Reset()                      {}
-func (n nullHash) Size() int                   { return n.hash.Size() }
-func (n nullHash) BlockSize() int              { return n.hash.BlockSize() }

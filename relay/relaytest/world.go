@@ -20,6 +20,7 @@ import (
 	"testing/fstest"
 	"time"
 
+	"behalf/internal/blob"
 	blobmem "behalf/internal/blob/mem"
 	"behalf/internal/keyring"
 	"behalf/internal/kv/mem"
@@ -362,7 +363,14 @@ func (w *World) Render(st *spool.Stored, wish, index int) Rendered {
 	if err != nil {
 		w.T.Fatalf("plan: %v", err)
 	}
-	r, err := w.Planner.Render(st, hop, index, nil)(ctx, upstream.Caps{EightBitMIME: true, SMTPUTF8: true})
+	open := func(ctx context.Context) (blob.Body, error) {
+		b, err := w.Spool.OpenBody(ctx, st)
+		if err == nil {
+			w.T.Cleanup(func() { b.Close() })
+		}
+		return b, err
+	}
+	r, err := w.Planner.Render(st, hop, index, open)(ctx, upstream.Caps{EightBitMIME: true, SMTPUTF8: true})
 	if err != nil {
 		w.T.Fatalf("render: %v", err)
 	}

@@ -52,6 +52,26 @@ type Upstream struct {
 // signs reports whether the upstream signs for the tenant's domain itself.
 func (u *Upstream) signs() bool { return u.ProviderSigns || u.Kind == KindProvider }
 
+// ours reports whether it is for us to sign mail that goes by method m.
+func (u *Upstream) ours(m mail.Method) bool {
+	return m != mail.MethodConnection && !(m == mail.MethodDomain && u.signs())
+}
+
+// LikelySigned guesses, before anything is known of a message, whether it is for us
+// to sign mail by a route: at the first way that works, by the first method that is
+// possible there.
+func LikelySigned(route []Upstream, methods []mail.Method) bool {
+	for i := range route {
+		u := &route[i]
+		for _, m := range methods {
+			if u.Problem == "" && u.Kind.possible(m) {
+				return u.ours(m)
+			}
+		}
+	}
+	return false
+}
+
 // Domain is what is known of a domain of the tenant or the platform.
 type Domain struct {
 	Name       string          // empty: there is none for this From
@@ -88,6 +108,7 @@ type Input struct {
 type Result struct {
 	Wishes    []mail.Wish // upstreams where a method holds, with all that do, best first
 	Choices   []mail.Choice
+	Sign      bool           // it is for us to sign by what is chosen
 	Alignment mail.Alignment // expected for the first wish
 	Err       *mail.Failure  // nothing holds: what is missing
 }
@@ -116,7 +137,7 @@ func Choose(in *Input) Result {
 			first := v.holds && len(r.Wishes) == 0 && len(w.Methods) == 1
 			r.Choices = append(r.Choices, mail.Choice{Upstream: u.ID, Method: m, Holds: v.holds, Chosen: first, Why: v.why})
 			if first {
-				r.Alignment = alignment(in, u, m)
+				r.Sign, r.Alignment = u.ours(m), alignment(in, u, m)
 			}
 		}
 		if len(w.Methods) > 0 {
@@ -171,7 +192,7 @@ func Hold(in *Input, w mail.Wish) (Held, *mail.Failure) {
 		}
 		return Held{
 			Method:    m,
-			Sign:      m != mail.MethodConnection && !(m == mail.MethodDomain && u.signs()),
+			Sign:      u.ours(m),
 			OwnPath:   m == mail.MethodDomain && u.Kind != KindProvider && in.Domain.PathOK,
 			Why:       v.why,
 			Alignment: alignment(in, u, m),

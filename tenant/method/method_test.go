@@ -163,7 +163,7 @@ func check(t *testing.T, in *Input, r Result, want []mail.Method) {
 		t.Errorf("%d chosen, alignment %+v", chosen, r.Alignment)
 	}
 	held, f := Hold(in, r.Wishes[0])
-	if f != nil || held.Method != want[0] || held.Alignment != r.Alignment {
+	if f != nil || held.Method != want[0] || held.Sign != r.Sign || held.Alignment != r.Alignment {
 		t.Errorf("held %+v, %v; want %s with the same facts", held, f, want[0])
 	}
 	if held.Method == mail.MethodConnection && held.Sign || held.OwnPath && held.Method != mail.MethodDomain {
