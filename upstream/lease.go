@@ -19,14 +19,12 @@ func Lease(ctx context.Context, p *smtpclient.Pool, key string, open time.Durati
 		return l, 0, nil
 	}
 	asked := time.Now()
-	wait := ctx
+	var until time.Time
 	if end, ok := ctx.Deadline(); ok {
 		left := end.Sub(asked)
-		var cancel context.CancelFunc
-		wait, cancel = context.WithDeadline(ctx, end.Add(-min(open, left/2)))
-		defer cancel()
+		until = end.Add(-min(open, left/2))
 	}
-	l, err := p.Lease(wait, key)
+	l, err := p.LeaseUntil(ctx, key, until)
 	if err != nil {
 		return nil, 0, noSession(err)
 	}

@@ -20,7 +20,11 @@ type Dial func(ctx context.Context) (*smtpclient.Client, error)
 // retry, for the peer was never asked. A fresh session that ends in the same
 // way, with nothing taken, ends the attempt.
 func Transact(ctx context.Context, l *smtpclient.Lease, dial Dial, j *Job, start time.Time) []Result {
-	out := make([]Result, len(j.To))
+	a := &attempt{}
+	out := a.out[:]
+	if len(j.To) != 1 {
+		out = make([]Result, len(j.To))
+	}
 	var few [8]int
 	todo := few[:0]
 	for i := range out {
@@ -37,7 +41,7 @@ func Transact(ctx context.Context, l *smtpclient.Lease, dial Dial, j *Job, start
 			l.Client = c
 		}
 		fresh := l.Client.Spent() == 0
-		left := once(ctx, l.Client, j, todo, out, start)
+		left := a.once(ctx, l.Client, j, todo, out, start)
 		if len(left) > 0 {
 			l.Drop()
 		}
@@ -47,6 +51,13 @@ func Transact(ctx context.Context, l *smtpclient.Lease, dial Dial, j *Job, start
 		todo = left
 	}
 	return out
+}
+
+// attempt has room for what a job of one recipient needs, which most are.
+type attempt struct {
+	out   [1]Result
+	rcpts [1]smtpclient.Rcpt
+	txns  [1]smtpclient.Transaction
 }
 
 func anyTaken(out []Result, which []int) bool {
@@ -62,7 +73,7 @@ func fill(out []Result, which []int, r Result, start time.Time) {
 
 // once sends the targets todo over one session and returns those of them that
 // may be sent again in a fresh one.
-func once(ctx context.Context, c *smtpclient.Client, j *Job, todo []int, out []Result, start time.Time) (left []int) {
+func (a *attempt) once(ctx context.Context, c *smtpclient.Client, j *Job, todo []int, out []Result, start time.Time) (left []int) {
 	about := Result{Host: c.Host(), Addr: c.Addr(), TLS: c.TLS()}
 	refuse := func(which []int, f *mail.Failure) {
 		r := about
@@ -80,7 +91,7 @@ func once(ctx context.Context, c *smtpclient.Client, j *Job, todo []int, out []R
 		return nil
 	}
 	todo = fitting(c, j, todo, refuse)
-	txns := group(j, todo, burst(caps))
+	txns := a.group(j, todo, burst(caps))
 	env := smtpclient.Envelope{EnvID: j.Message.Envelope.EnvID, Ret: j.Message.Envelope.Ret,
 		RequireTLS: j.Message.Envelope.RequireTLS, Binary: caps.BinaryMIME && j.Message.Body.Binary}
 	c.Send(ctx, env, m, txns)
@@ -162,8 +173,11 @@ func burst(c smtpclient.Caps) int {
 
 // group makes transactions of neighbours with equal From. Their recipients are
 // the targets todo, in that order.
-func group(j *Job, todo []int, most int) (txns []smtpclient.Transaction) {
-	rcpts := make([]smtpclient.Rcpt, len(todo))
+func (a *attempt) group(j *Job, todo []int, most int) (txns []smtpclient.Transaction) {
+	rcpts, txns := a.rcpts[:], a.txns[:0]
+	if len(todo) > len(rcpts) {
+		rcpts = make([]smtpclient.Rcpt, len(todo))
+	}
 	for k, i := range todo {
 		t := &j.To[i]
 		rcpts[k] = smtpclient.Rcpt{To: t.To, ORcpt: t.ORcpt}

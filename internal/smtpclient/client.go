@@ -108,6 +108,7 @@ type Client struct {
 
 	done     <-chan struct{} // of the context of this use
 	unbound  func() bool     // lets go of it
+	stop     func()          // interrupt
 	patience time.Duration   // for the reply that is awaited, until it is waited for
 	reading  bound
 	writing  bound
@@ -124,6 +125,7 @@ func Open(ctx context.Context, conn net.Conn, cfg Config) (*Client, error) {
 	cfg.Wait = cfg.Wait.or()
 	c := &Client{cfg: cfg, raw: conn, conn: conn, addr: conn.RemoteAddr().String()}
 	c.r = bufio.NewReaderSize(replies{c}, maxReplyLine+1)
+	c.stop = c.interrupt
 	c.bind(ctx)
 	err := c.open(ctx)
 	c.unbind()

@@ -44,6 +44,7 @@ type Pool struct {
 	open    int       // sessions, and leases about to dial
 	idle    int       // of them, idle
 	waiting []*waiter // in order of arrival
+	spare   []*waiter // to be used again
 	sweep   *time.Timer
 	closed  bool
 	wg      sync.WaitGroup // sweeps that run
@@ -58,7 +59,11 @@ type place struct {
 type waiter struct {
 	key   string
 	grant chan *Lease // of one
+	timer *time.Timer // stopped unless somebody waits
 }
+
+// maxSpare is how many waiters are kept to be used again.
+const maxSpare = 64
 
 // NewPool makes an empty pool. Close ends it.
 func NewPool(l Limits) *Pool {
@@ -87,6 +92,12 @@ func (p *Pool) TryLease(key string) *Lease {
 // Lease waits for a place among the sessions of key: an idle session, or the
 // right to dial one. It ends with ctx.
 func (p *Pool) Lease(ctx context.Context, key string) (*Lease, error) {
+	return p.LeaseUntil(ctx, key, time.Time{})
+}
+
+// LeaseUntil is Lease that gives up at a time with context.DeadlineExceeded;
+// the zero time is never.
+func (p *Pool) LeaseUntil(ctx context.Context, key string, until time.Time) (*Lease, error) {
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
@@ -96,28 +107,65 @@ func (p *Pool) Lease(ctx context.Context, key string) (*Lease, error) {
 		p.mu.Unlock()
 		return l, nil
 	}
-	w := &waiter{key, make(chan *Lease, 1)}
-	p.waiting = append(p.waiting, w)
+	w := p.queue(key)
 	p.mu.Unlock()
+	if !until.IsZero() {
+		w.timer.Reset(time.Until(until))
+	}
+	var err error
 	select {
 	case l := <-w.grant:
-		if l == nil {
-			return nil, ErrClosed
-		}
-		return l, nil
+		return p.granted(w, l)
 	case <-ctx.Done():
+		err = ctx.Err()
+	case <-w.timer.C:
+		err = context.DeadlineExceeded
 	}
 	p.mu.Lock()
 	p.waiting = slices.DeleteFunc(p.waiting, func(o *waiter) bool { return o == w })
 	p.mu.Unlock()
 	select {
 	case l := <-w.grant: // came at the same moment
-		if l != nil {
+		if l, _ = p.granted(w, l); l != nil {
 			l.Release()
 		}
 	default:
+		p.done(w)
 	}
-	return nil, ctx.Err()
+	return nil, err
+}
+
+// queue makes somebody wait for key; p.mu is held.
+func (p *Pool) queue(key string) *waiter {
+	var w *waiter
+	if n := len(p.spare) - 1; n >= 0 {
+		w, p.spare = p.spare[n], p.spare[:n]
+	} else {
+		w = &waiter{grant: make(chan *Lease, 1), timer: time.NewTimer(time.Hour)}
+		w.timer.Stop()
+	}
+	w.key = key
+	p.waiting = append(p.waiting, w)
+	return w
+}
+
+// granted ends the wait of w with what it got; a closed pool gives nothing.
+func (p *Pool) granted(w *waiter, l *Lease) (*Lease, error) {
+	p.done(w)
+	if l == nil {
+		return nil, ErrClosed
+	}
+	return l, nil
+}
+
+// done keeps w, for which nobody waits and to which nothing is sent any more.
+func (p *Pool) done(w *waiter) {
+	w.timer.Stop()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.spare) < maxSpare {
+		p.spare = append(p.spare, w)
+	}
 }
 
 // grant gives a lease if the limits allow one now; p.mu is held.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"behalf/internal/testkit/smtppeer"
@@ -186,4 +187,45 @@ func TestPoolClosed(t *testing.T) {
 	if p.Open() != 0 {
 		t.Error("a session is open")
 	}
+}
+
+// Waiting until a time gives up then, loses no session that comes at the same
+// moment, and waits again in the same memory.
+func TestPoolLeaseUntil(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := NewPool(Limits{PerKey: 1})
+		defer p.Close()
+		held, err := p.Lease(t.Context(), "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			asked := time.Now()
+			if _, err := p.LeaseUntil(t.Context(), "a", asked.Add(time.Second)); !errors.Is(err, context.DeadlineExceeded) || time.Since(asked) != time.Second {
+				t.Fatalf("%v after %v", err, time.Since(asked))
+			}
+		}
+		if len(p.spare) != 1 || len(p.waiting) != 0 {
+			t.Errorf("%d waiters are kept, %d wait", len(p.spare), len(p.waiting))
+		}
+		for range 100 { // it is released when the other gives up
+			until := time.Now().Add(time.Second)
+			go func() {
+				time.Sleep(time.Until(until))
+				held.Release()
+			}()
+			l, err := p.LeaseUntil(t.Context(), "a", until)
+			synctest.Wait()
+			if err != nil {
+				if l, err = p.LeaseUntil(t.Context(), "a", until.Add(time.Second)); err != nil {
+					t.Fatal("the session is lost:", err)
+				}
+			}
+			held = l
+		}
+		held.Release()
+		if n := len(p.spare); n != 1 {
+			t.Errorf("%d waiters are kept", n)
+		}
+	})
 }

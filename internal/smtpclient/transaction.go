@@ -44,6 +44,7 @@ type Transaction struct {
 	From    mail.Address
 	To      []Rcpt
 	Answers []Answer // one for each of To
+	one     [1]Answer
 }
 
 // Answer is what became of a recipient.
@@ -74,14 +75,11 @@ func (c *Client) Send(ctx context.Context, env Envelope, m Message, txns []Trans
 		c.giveBack()
 		c.unbind()
 	}()
-	rcpts := 0
 	for i := range txns {
-		rcpts += len(txns[i].To)
-	}
-	answers := make([]Answer, rcpts)
-	for i := range txns {
-		n := len(txns[i].To)
-		txns[i].Answers, answers = answers[:n:n], answers[n:]
+		t := &txns[i]
+		if t.Answers = t.one[:]; len(t.To) != 1 {
+			t.Answers = make([]Answer, len(t.To))
+		}
 	}
 	j := job{c, env, m, false}
 	err := j.run(ctx, txns)

@@ -17,7 +17,7 @@ var past = time.Unix(1, 0)
 // unbind.
 func (c *Client) bind(ctx context.Context) {
 	c.done = ctx.Done()
-	c.unbound = context.AfterFunc(ctx, c.interrupt)
+	c.unbound = context.AfterFunc(ctx, c.stop)
 }
 
 func (c *Client) interrupt() { c.raw.SetDeadline(past) }

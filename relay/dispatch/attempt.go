@@ -55,13 +55,16 @@ type job struct {
 		idx     [1]int
 		rcpts   [1]mail.Recipient
 		changes [1]spool.Change
+		told    told
 	}
+	settled func(error) // of this job: what the spool calls when it is committed
 }
 
 // worker does jobs until the owner has no more.
 func (d *Dispatcher) worker(ctx context.Context) {
-	var t term
-	defer t.end()
+	h := hand{d: d}
+	h.open = h.openBody
+	defer h.end()
 	for j := range d.work {
 		if j.large {
 			j.outcome.Changes = d.stored(ctx, j.m.id, j.outcome.Changes)
@@ -76,7 +79,7 @@ func (d *Dispatcher) worker(ctx context.Context) {
 			j.st, j.err = d.sp.Load(ctx, j.m.id)
 			d.reports <- j
 		case jobTry:
-			d.try(ctx, &t, j)
+			d.try(ctx, &h, j)
 			d.settle(j)
 		case jobDivert:
 			d.doDivert(j)
@@ -117,9 +120,9 @@ func (d *Dispatcher) caught(m *mail.Message, where string, err *error) {
 }
 
 // try makes the attempt and puts what became of it into j.
-func (d *Dispatcher) try(base context.Context, t *term, j *job) {
+func (d *Dispatcher) try(base context.Context, h *hand, j *job) {
 	start := time.Now()
-	ctx := t.of(base, start, d.o.AttemptTimeout)
+	ctx := h.of(base, start, d.o.AttemptTimeout)
 	m := j.st.Message
 	wish := j.rcpts[0].Wish
 	j.tried = len(j.idx)
@@ -132,7 +135,6 @@ func (d *Dispatcher) try(base context.Context, t *term, j *job) {
 	if err == nil {
 		hop, up, err = d.plan(ctx, m, wish)
 	}
-	var uj *delivery
 	if err == nil {
 		if n := up.Traits().MaxRecipients; n > 0 {
 			j.tried = min(j.tried, j.ended+n)
@@ -140,8 +142,8 @@ func (d *Dispatcher) try(base context.Context, t *term, j *job) {
 		if hop.Single {
 			j.tried = j.ended + 1
 		}
-		uj, err = d.upstreamJob(j, hop)
-		defer uj.close()
+		err = d.upstreamJob(h, j, hop)
+		defer h.close()
 	}
 	if err != nil {
 		f := mail.AsFailure(err)
@@ -150,9 +152,9 @@ func (d *Dispatcher) try(base context.Context, t *term, j *job) {
 		}
 		return
 	}
-	results := d.deliver(ctx, up, &uj.Job)
-	for i := range uj.To {
-		a := attemptOf(&results[i], start, wish, hop, uj.To[i].From)
+	results := d.deliver(ctx, up, &h.job)
+	for i := range h.job.To {
+		a := attemptOf(&results[i], start, wish, hop, h.job.To[i].From)
 		d.conclude(base, j, j.ended+i, &a)
 	}
 }
@@ -169,25 +171,41 @@ func (d *Dispatcher) plan(ctx context.Context, m *mail.Message, wish int) (hop *
 	return hop, up, err
 }
 
-// delivery is an upstream's job and what belongs to it.
-type delivery struct {
-	upstream.Job
+// hand is what a worker uses for one attempt after the other.
+type hand struct {
+	term
+	d      *Dispatcher
+	st     *spool.Stored
+	job    upstream.Job // for the upstream, which has it until the attempt is over
 	one    [1]upstream.Target
+	open   func(context.Context) (blob.Body, error)
 	bodies []blob.Body // that were opened for it
 }
 
-// close closes the bodies: the attempt is over.
-func (u *delivery) close() {
-	for _, b := range u.bodies {
-		_ = b.Close() // read only
+// openBody opens the stored bytes of the message.
+func (h *hand) openBody(ctx context.Context) (blob.Body, error) {
+	b, err := h.d.openBody(ctx, h.st)
+	if err == nil {
+		h.bodies = append(h.bodies, b)
 	}
+	return b, err
 }
 
-func (d *Dispatcher) upstreamJob(j *job, hop *mail.Hop) (uj *delivery, err error) {
-	m := j.st.Message
-	uj = &delivery{}
+// close closes the bodies and forgets the job: the attempt is over.
+func (h *hand) close() {
+	for _, b := range h.bodies {
+		_ = b.Close() // read only
+	}
+	clear(h.bodies)
+	h.bodies = h.bodies[:0]
+	h.st, h.job, h.one = nil, upstream.Job{}, [1]upstream.Target{}
+}
+
+func (d *Dispatcher) upstreamJob(h *hand, j *job, hop *mail.Hop) (err error) {
+	m, uj := j.st.Message, &h.job
 	defer d.caught(m, "render", &err)
-	uj.Message, uj.Hop, uj.To = m, hop, uj.one[:]
+	h.st = j.st
+	uj.Message, uj.Hop, uj.To = m, hop, h.one[:]
 	if n := j.tried - j.ended; n != 1 {
 		uj.To = make([]upstream.Target, n)
 	}
@@ -196,14 +214,8 @@ func (d *Dispatcher) upstreamJob(j *job, hop *mail.Hop) (uj *delivery, err error
 		r, index := &j.rcpts[j.ended+i], j.idx[j.ended+i]
 		uj.To[i] = upstream.Target{Index: index, To: r.Address, From: d.planner.Sender(m, hop, index), ORcpt: r.ORcpt, Notify: r.Notify}
 	}
-	uj.Render = d.planner.Render(j.st, hop, uj.To[0].Index, func(ctx context.Context) (blob.Body, error) {
-		b, err := d.openBody(ctx, j.st)
-		if err == nil {
-			uj.bodies = append(uj.bodies, b)
-		}
-		return b, err
-	})
-	return uj, nil
+	uj.Render = d.planner.Render(j.st, hop, uj.To[0].Index, h.open)
+	return nil
 }
 
 // deliver calls the upstream. If it panics or answers short, nobody knows what

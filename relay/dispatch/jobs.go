@@ -28,7 +28,9 @@ func (d *Dispatcher) start(j *job) {
 func (d *Dispatcher) job() *job {
 	n := len(d.spare) - 1
 	if n < 0 {
-		return &job{}
+		j := &job{}
+		j.settled = func(err error) { d.committed(j, err) }
+		return j
 	}
 	j := d.spare[n]
 	d.spare = d.spare[:n]
@@ -58,7 +60,7 @@ func (d *Dispatcher) end(j *job, now time.Time) {
 	d.settleIn(j.q)
 	d.unuse(j.m)
 	if len(d.spare) < maxSpare {
-		*j = job{}
+		*j = job{settled: j.settled}
 		d.spare = append(d.spare, j)
 	}
 }

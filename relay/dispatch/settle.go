@@ -55,7 +55,11 @@ func (d *Dispatcher) record(j *job, i int, before, after *mail.Recipient, a *mai
 			return
 		}
 	}
-	t := &told{attempt: *a, recipients: [1]int{j.idx[i]}}
+	t := &j.one.told // for most the only one
+	if len(j.outcome.Events) > 0 {
+		t = &told{}
+	}
+	t.attempt, t.recipients[0] = *a, j.idx[i]
 	e.Message, e.Recipients, e.Attempt = j.m.id, t.recipients[:], &t.attempt
 	if j.outcome.Events == nil {
 		j.outcome.Events = t.events[:0]
@@ -155,18 +159,21 @@ func (d *Dispatcher) doDivert(j *job) {
 }
 
 // settle writes the outcome; the owner hears of it when it is committed. A
-// message that was purged meanwhile needs no settling. The changes are the
-// spool's until it has called back, and j's again then; the events it may keep.
+// message that was purged meanwhile needs no settling. The outcome is the
+// spool's until it has called back, and j's again then.
 func (d *Dispatcher) settle(j *job) {
 	if len(j.outcome.Changes) == 0 {
 		d.reports <- j
 		return
 	}
 	j.outcome.ID = j.m.id
-	d.sp.Settle(j.outcome, func(err error) {
-		if err != nil && !errors.Is(err, spool.ErrNotFound) {
-			j.err = fmt.Errorf("dispatch: settle message %s: %w", j.m.id, err)
-		}
-		d.reports <- j
-	})
+	d.sp.Settle(j.outcome, j.settled)
+}
+
+// committed is called by the spool.
+func (d *Dispatcher) committed(j *job, err error) {
+	if err != nil && !errors.Is(err, spool.ErrNotFound) {
+		j.err = fmt.Errorf("dispatch: settle message %s: %w", j.m.id, err)
+	}
+	d.reports <- j
 }
