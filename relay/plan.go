@@ -302,39 +302,65 @@ func (p *Planner) Site(ctx context.Context, m *mail.Message, lane mail.Lane) (st
 // Render gives the bytes of a message for a hop, once its capabilities are
 // known. Index is the recipient that a rendering of its own is for.
 func (p *Planner) Render(st *spool.Stored, hop *mail.Hop, index int, body func(context.Context) (blob.Body, error)) func(context.Context, upstream.Caps) (upstream.Rendered, error) {
-	var r *render.Renderer
 	if hop.Single {
 		own := *hop
 		own.Front = append(own.Front[:len(own.Front):len(own.Front)], p.unsubscribe(st.Message.ID, index)...)
 		hop = &own
 	}
-	return func(ctx context.Context, caps upstream.Caps) (upstream.Rendered, error) {
-		if r == nil {
-			in := render.Input{Message: st.Message, Hop: hop, Now: time.Now, Made: p.made}
-			if st.Young != nil {
-				in.Body = render.Memory(st.Young)
-			} else {
-				b, err := body(ctx)
-				if err != nil {
-					return nil, fmt.Errorf("opening the body of %s: %w", st.Message.ID, err)
-				}
-				in.Body = b
-			}
-			for _, sel := range hop.Sign {
-				signer, err := p.dir.Signer(ctx, sel)
-				if err != nil {
-					return nil, fmt.Errorf("opening DKIM key %s of %s: %w", sel.Name, sel.Domain, err)
-				}
-				in.Keys = append(in.Keys, sign.Key{Domain: sel.Domain, Selector: sel.Name, Signer: signer})
-			}
-			r = render.New(in)
-		}
-		out, err := r.For(ctx, render.Caps{EightBitMIME: caps.EightBitMIME, SMTPUTF8: caps.SMTPUTF8, BinaryMIME: caps.BinaryMIME})
+	r := &rendering{p: p, st: st, hop: hop, body: body}
+	return r.render
+}
+
+// rendering is a message for a hop on its way to be rendered.
+type rendering struct {
+	p     *Planner
+	st    *spool.Stored
+	hop   *mail.Hop
+	body  func(context.Context) (blob.Body, error)
+	by    *render.Renderer // nil until it is asked for
+	first counted          // what was rendered first
+}
+
+func (r *rendering) render(ctx context.Context, caps upstream.Caps) (upstream.Rendered, error) {
+	if r.by == nil {
+		in, err := r.input(ctx)
 		if err != nil {
 			return nil, err
 		}
-		return &counted{Rendered: out, metrics: p.o.Metrics}, nil
+		r.by = render.New(in)
 	}
+	out, err := r.by.For(ctx, render.Caps{EightBitMIME: caps.EightBitMIME, SMTPUTF8: caps.SMTPUTF8, BinaryMIME: caps.BinaryMIME})
+	if err != nil {
+		return nil, err
+	}
+	if r.first.Rendered == nil {
+		r.first = counted{Rendered: out, metrics: r.p.o.Metrics}
+		return &r.first, nil
+	}
+	return &counted{Rendered: out, metrics: r.p.o.Metrics}, nil
+}
+
+// input opens what the renderer needs.
+func (r *rendering) input(ctx context.Context) (render.Input, error) {
+	m := r.st.Message
+	in := render.Input{Message: m, Hop: r.hop, Now: time.Now, Made: r.p.made}
+	if r.st.Young != nil {
+		in.Body = render.Memory(r.st.Young)
+	} else {
+		b, err := r.body(ctx)
+		if err != nil {
+			return in, fmt.Errorf("opening the body of %s: %w", m.ID, err)
+		}
+		in.Body = b
+	}
+	for _, sel := range r.hop.Sign {
+		signer, err := r.p.dir.Signer(ctx, sel)
+		if err != nil {
+			return in, fmt.Errorf("opening DKIM key %s of %s: %w", sel.Name, sel.Domain, err)
+		}
+		in.Keys = append(in.Keys, sign.Key{Domain: sel.Domain, Selector: sel.Name, Signer: signer})
+	}
+	return in, nil
 }
 
 // counted counts the signatures of a rendering when they are computed.

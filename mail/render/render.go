@@ -58,11 +58,13 @@ type Caps struct{ EightBitMIME, SMTPUTF8, BinaryMIME bool }
 type Renderer struct {
 	in Input
 
-	mu   sync.Mutex
-	head []byte // the client's header with the edits made; nil until needed
-	utf8 bool   // it has octets over 127
-	hash [32]byte
-	done []*Rendered
+	mu    sync.Mutex
+	head  []byte // the client's header with the edits made; nil until needed
+	utf8  bool   // it has octets over 127
+	hash  [32]byte
+	first Rendered
+	done  []*Rendered // first, and others
+	few   [1]*Rendered
 }
 
 // New gives a renderer; nothing is computed yet.
@@ -100,9 +102,15 @@ func (r *Renderer) For(ctx context.Context, caps Caps) (*Rendered, error) {
 			return d, nil
 		}
 	}
-	d, err := r.render(ctx, c)
-	if err != nil {
+	d := &r.first
+	if len(r.done) > 0 {
+		d = new(Rendered)
+	}
+	if err := r.render(ctx, d, c); err != nil {
 		return nil, err
+	}
+	if r.done == nil {
+		r.done = r.few[:0]
 	}
 	r.done = append(r.done, d)
 	return d, nil
@@ -177,13 +185,15 @@ func (r *Renderer) change(caps Caps) change {
 	}
 }
 
-func (r *Renderer) render(ctx context.Context, c change) (*Rendered, error) {
+// render makes d, which nobody has seen yet.
+func (r *Renderer) render(ctx context.Context, d *Rendered, c change) error {
 	m := r.in.Message
-	d := &Rendered{in: &r.in, change: c, head: r.head, utf8: r.utf8, binary: m.Body.Binary && !c.shorten}
+	d.in, d.change, d.head, d.utf8 = &r.in, c, r.head, r.utf8
+	d.binary, d.pieces = m.Body.Binary && !c.shorten, nil
 	if c.downgrade {
 		h, err := header.Downgrade(d.head)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		d.head, d.utf8 = h, header.NeedsUTF8(h)
 	}
@@ -191,20 +201,23 @@ func (r *Renderer) render(ctx context.Context, c change) (*Rendered, error) {
 	d.bodySize = m.Size - int64(m.HeaderSize)
 	if c.body() {
 		if err := r.reencode(ctx, d, c); err != nil {
-			return nil, err
+			return err
 		}
 	} else if len(r.in.Keys) > 0 {
 		if err := r.hashBody(); err != nil {
-			return nil, err
+			return err
 		}
 		d.hash = r.hash
 	}
+	if len(r.in.Keys) == 0 {
+		return nil
+	}
 	draft, err := sign.NewDraft(d.head, d.hash, sign.Options{Keys: r.in.Keys, Time: r.in.Now(), Exclude: r.in.Exclude, Cache: r.in.Made})
 	if err != nil {
-		return nil, fmt.Errorf("prepare signatures: %w", err)
+		return fmt.Errorf("prepare signatures: %w", err)
 	}
 	d.draft = draft
-	return d, nil
+	return nil
 }
 
 // hashBody gives the hash of the stored body, and computes it, once, if acceptance
@@ -267,7 +280,7 @@ type Rendered struct {
 	eightBit bool
 	utf8     bool
 	binary   bool
-	draft    *sign.Draft
+	draft    *sign.Draft // nil: nobody signs
 
 	mu         sync.Mutex
 	signed     bool

@@ -62,7 +62,7 @@ type Options struct {
 }
 
 // Draft is a set of signatures that lacks only the signing. It is for one
-// goroutine at a time.
+// goroutine at a time. That of no signatures may be nil.
 type Draft struct {
 	common     []byte // canonical form of the signed fields, with room for a field
 	signatures []signature
@@ -124,11 +124,21 @@ func check(k Key, is kind) error {
 }
 
 // Size is the exact length of what Sign will give.
-func (d *Draft) Size() int { return d.size }
+func (d *Draft) Size() int {
+	if d == nil {
+		return 0
+	}
+	return d.size
+}
 
 // Computed is how many signatures Sign has computed; the others were made for
 // somebody else before (Options.Cache).
-func (d *Draft) Computed() int { return d.computed }
+func (d *Draft) Computed() int {
+	if d == nil {
+		return 0
+	}
+	return d.computed
+}
 
 // Sign signs with every key.
 func (d *Draft) Sign() ([]byte, error) {
