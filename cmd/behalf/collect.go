@@ -18,9 +18,9 @@ const (
 	// without pointers, which cost a collection nothing, so that they are no
 	// reason for more garbage.
 	garbageRoom = 32 << 20
-	usualPace   = 100 // percent of what is alive, the runtime's own
-	widestPace  = 800
-	closestPace = 20
+	// leastHeap counts as alive for the runtime even if less is.
+	leastHeap   = 4 << 20
+	closestPace = 20 // percent of what is alive
 
 	lookEvery = 500 * time.Millisecond
 	// A process that allocates less than quietly between two looks is quiet. What
@@ -42,6 +42,15 @@ func limitMemory() {
 	}
 }
 
+// startCollector sets the pace for the time before paceCollector. A start needs
+// no collections, and the store's large table no memory that was used before: to
+// clear it would make all of it resident.
+func startCollector() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(memory{}.pace(roomForGarbage()))
+	}
+}
+
 // paceCollector keeps the garbage collector at the pace that suits what is
 // alive, and gives memory back when the process has become quiet, until ctx
 // ends. It leaves alone what GOGC says.
@@ -49,11 +58,8 @@ func paceCollector(ctx context.Context) error {
 	if os.Getenv("GOGC") != "" {
 		return nil
 	}
-	room := int64(garbageRoom)
-	if n := cgroupMemory(); n > 0 {
-		room = min(room, n/8)
-	}
-	c := collector{room: room, pace: usualPace, setPace: func(p int) { debug.SetGCPercent(p) }, giveBack: giveBack}
+	room := roomForGarbage()
+	c := collector{room: room, pace: memory{}.pace(room), setPace: func(p int) { debug.SetGCPercent(p) }, giveBack: giveBack}
 	heap := newMemoryReader()
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
@@ -65,6 +71,13 @@ func paceCollector(ctx context.Context) error {
 		case <-tick.C:
 		}
 	}
+}
+
+func roomForGarbage() int64 {
+	if n := cgroupMemory(); n > 0 {
+		return min(garbageRoom, n/8)
+	}
+	return garbageRoom
 }
 
 // collector decides what the garbage collector is told.
@@ -125,7 +138,7 @@ func (m memory) waste() int64 { return int64(m.objects) - int64(m.alive) + int64
 // much as a collection looks through when that is more.
 func (m memory) pace(room int64) int {
 	want := max(float64(room), float64(m.scanned))
-	return int(min(max(100*want/float64(max(m.alive, 1)), closestPace), widestPace))
+	return int(max(100*want/float64(max(m.alive, leastHeap)), closestPace))
 }
 
 // memoryReader asks the runtime.

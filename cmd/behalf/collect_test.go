@@ -14,15 +14,15 @@ func TestCollectorPace(t *testing.T) {
 	for _, c := range []struct {
 		room, alive, scanned, want int
 	}{
-		{48, 0, 0, widestPace},
-		{48, 1, 1, widestPace},
+		{48, 0, 0, 1200}, // the runtime takes 4 MiB as alive
+		{48, 1, 1, 1200},
 		{48, 16, 8, 300},
 		{48, 48, 8, 100},
 		{48, 96, 8, 50},
-		{48, 96, 96, usualPace},
+		{48, 96, 96, 100},
 		{48, 1024, 512, 50},
 		{48, 1024, 8, closestPace},
-		{4, 16, 16, usualPace},
+		{4, 16, 16, 100},
 	} {
 		m := memory{alive: uint64(c.alive * mib), scanned: uint64(c.scanned * mib)}
 		if got := m.pace(int64(c.room * mib)); got != c.want {
@@ -34,7 +34,7 @@ func TestCollectorPace(t *testing.T) {
 // The pace is changed when it is a fifth off, not for less.
 func TestCollectorChanges(t *testing.T) {
 	var paces []int
-	c := collector{room: 32 * mib, pace: usualPace, setPace: func(p int) { paces = append(paces, p) }, giveBack: func() {}}
+	c := collector{room: 32 * mib, pace: 100, setPace: func(p int) { paces = append(paces, p) }, giveBack: func() {}}
 	for _, alive := range []uint64{32, 30, 35, 64, 60, 70, 16} {
 		c.look(memory{alive: alive * mib, objects: alive * mib})
 	}
@@ -48,7 +48,7 @@ func TestCollectorChanges(t *testing.T) {
 func TestQuietGivesBack(t *testing.T) {
 	start := time.Now()
 	given := 0
-	c := collector{room: 32 * mib, pace: usualPace, setPace: func(int) {}, giveBack: func() { given++ }}
+	c := collector{room: 32 * mib, pace: 100, setPace: func(int) {}, giveBack: func() { given++ }}
 	for i, step := range []struct {
 		seconds                  int
 		allocated, objects, free uint64 // MiB
