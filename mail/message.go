@@ -124,6 +124,9 @@ type BodyForm struct {
 	Long     bool `cbor:"3,keyasint,omitempty"` // a line over 998 octets
 	Binary   bool `cbor:"4,keyasint,omitempty"` // NUL, bare CR or bare LF, possible with BINARYMIME only
 	Sealed   bool `cbor:"5,keyasint,omitempty"` // multipart/signed or encrypted: must not be re-encoded
+	// Undotted is set where it is known that no line below the header begins with a
+	// dot, so that none need be doubled.
+	Undotted bool `cbor:"6,keyasint,omitempty"`
 }
 
 // EditOp is what an [Edit] does.

@@ -83,6 +83,7 @@ func shapeForm(r *record, f *mail.BodyForm) {
 	r.flag(3, may, &f.Long)
 	r.flag(4, may, &f.Binary)
 	r.flag(5, may, &f.Sealed)
+	r.flag(6, may, &f.Undotted)
 	r.end(at, outer)
 }
 

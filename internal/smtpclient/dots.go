@@ -65,6 +65,19 @@ func (d *dotWriter) Write(p []byte) (int, error) {
 	return n, nil
 }
 
+// WriteUndotted is Write for text of which the caller knows that all its lines end in
+// CRLF, but perhaps the last, and that none begins with a dot.
+func (d *dotWriter) WriteUndotted(p []byte) (int, error) {
+	if d.mid || d.cr || len(p) == 0 || p[0] == '.' {
+		return d.Write(p)
+	}
+	d.mid = !bytes.HasSuffix(p, crlf)
+	if err := d.put(p); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
 var (
 	cr    = []byte{'\r'}
 	dot   = []byte{'.'}

@@ -2,6 +2,7 @@ package smtpclient
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"io"
 	"reflect"
@@ -142,6 +143,28 @@ func TestDots(t *testing.T) {
 	}
 }
 
+// TestUndotted: text known to need no change goes out as if it had been looked at,
+// and is looked at where a line is open or a dot comes first after all.
+func TestUndotted(t *testing.T) {
+	for _, head := range []string{"", "A: b\r\n\r\n", "open", "open\r"} {
+		for _, text := range []string{"", "a", "a\r\n", "\r\n", ".a\r\n", "a.\r\n b\r\n"} {
+			want, wantErr := stuff(t, head+text, 100)
+			var out strings.Builder
+			w := bufio.NewWriter(&out)
+			d := &dotWriter{w: w}
+			d.Write([]byte(head))
+			_, err := d.WriteUndotted([]byte(text))
+			if err == nil {
+				err = d.end()
+			}
+			w.Flush()
+			if err != wantErr || err == nil && out.String() != want {
+				t.Errorf("%q and %q: %q, %v; want %q, %v", head, text, out.String(), err, want, wantErr)
+			}
+		}
+	}
+}
+
 // FuzzDots: what passes comes out as it went in, and ends once, at its end.
 func FuzzDots(f *testing.F) {
 	f.Add("a\r\n.b\r\n", 3)
@@ -192,5 +215,21 @@ func TestParameters(t *testing.T) {
 		if got := originalRcpt(&Rcpt{To: to, ORcpt: c.orcpt}); got != c.want {
 			t.Errorf("%q, %q: %q, want %q", c.orcpt, c.to, got, c.want)
 		}
+	}
+}
+
+func BenchmarkDots(b *testing.B) {
+	text := bytes.Repeat([]byte("a line of seventy octets or so, of which most messages have very many\r\n"), 64<<10/71)
+	w := bufio.NewWriterSize(io.Discard, 64<<10)
+	for name, write := range map[string]func(*dotWriter, []byte) (int, error){"Write": (*dotWriter).Write, "WriteUndotted": (*dotWriter).WriteUndotted} {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(len(text)))
+			for b.Loop() {
+				d := dotWriter{w: w}
+				if _, err := write(&d, text); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

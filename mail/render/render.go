@@ -239,6 +239,12 @@ func (r *Renderer) hashBody() error {
 	return nil
 }
 
+// undotted is a writer that has less to do for text whose lines all end in CRLF, the
+// last one perhaps not at all, and of which none begins with a dot.
+type undotted interface {
+	WriteUndotted(p []byte) (int, error)
+}
+
 // writeBody writes the body as it is stored.
 func (in *Input) writeBody(w io.Writer) (int64, error) {
 	m := in.Message
@@ -246,7 +252,11 @@ func (in *Input) writeBody(w io.Writer) (int64, error) {
 		return 0, nil
 	}
 	if mem, ok := in.Body.(Memory); ok {
-		n, err := w.Write(mem[m.HeaderSize:m.Size])
+		write := w.Write
+		if u, ok := w.(undotted); ok && m.Body.Undotted && !m.Body.Binary {
+			write = u.WriteUndotted
+		}
+		n, err := write(mem[m.HeaderSize:m.Size])
 		return int64(n), err
 	}
 	return stream(w, in.Body, int64(m.HeaderSize), m.Size-int64(m.HeaderSize))

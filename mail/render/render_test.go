@@ -443,3 +443,53 @@ func TestUnreadableBodyIsNotSigned(t *testing.T) {
 		t.Errorf("signed: %v", err)
 	}
 }
+
+// undottedTo notes what it is told to be without dots.
+type undottedTo struct {
+	strings.Builder
+	told string
+}
+
+func (u *undottedTo) WriteUndotted(p []byte) (int, error) {
+	u.told += string(p)
+	return u.Write(p)
+}
+
+// TestUndotted: a body in memory is said to need no dot-stuffing only where that is
+// known of the very octets that are sent.
+func TestUndotted(t *testing.T) {
+	const head = "From: a@acme.example\r\n\r\n"
+	for _, c := range []struct {
+		name, body string
+		change     func(*Input)
+		caps       Caps
+		want       bool
+	}{
+		{"plain", "a\r\nb.\r\n", nil, Caps{}, true},
+		{"a dot", "a\r\n.b\r\n", nil, Caps{}, false},
+		{"a dot first", ".", nil, Caps{}, false},
+		{"a record of before", "a\r\n", func(in *Input) { in.Message.Body.Undotted = false }, Caps{}, false},
+		{"from the store", "a\r\n", func(in *Input) { in.Body = strings.NewReader(head + "a\r\n") }, Caps{}, false},
+		{"binary", "a\nb", nil, Caps{BinaryMIME: true}, false},
+		{"encoded for the hop", "\xfc\r\n", nil, Caps{}, false},
+		{"carried by the hop", "\xfc\r\n", nil, Caps{EightBitMIME: true}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			in := input(t, head+c.body)
+			if c.change != nil {
+				c.change(&in)
+			}
+			d, err := New(in).For(t.Context(), c.caps)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var w undottedTo
+			if _, err := d.WriteTo(&w); err != nil {
+				t.Fatal(err)
+			}
+			if want := map[bool]string{true: c.body}[c.want]; w.told != want || w.String() != text(t, d) {
+				t.Errorf("told of %q, want %q; wrote %q", w.told, want, w.String())
+			}
+		})
+	}
+}

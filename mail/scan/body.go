@@ -54,6 +54,7 @@ func (b *BodyHasher) Sum() [32]byte {
 func (b *BodyHasher) Write(p []byte) (int, error) {
 	at, line := b.resume(p) // p[line:] begins or goes on with the present line
 	start := at             // p[start:at] is unchanged text not yet handed on
+	b.look.begin(p[line:])
 	for {
 		at = skip(p, at, &b.look.high)
 		if at == len(p) {
@@ -72,6 +73,7 @@ func (b *BodyHasher) Write(p []byte) (int, error) {
 				b.look.lineEnd(at - 1 - line)
 				at++
 				line = at
+				b.look.begin(p[line:])
 			} else {
 				b.look.odd = true
 			}
@@ -85,6 +87,7 @@ func (b *BodyHasher) Write(p []byte) (int, error) {
 			b.look.odd = true
 			at++
 			start, line = at, at
+			b.look.begin(p[line:])
 		case ' ', '\t':
 			b.emit(p[start:at])
 			b.wsp = true

@@ -12,6 +12,7 @@ type look struct {
 	odd     bool   // NUL, a lone CR or a lone LF
 	longest int64  // line that has ended, without its end
 	line    int64  // octets of the present line before what is being written
+	dotted  bool   // a line begins with a dot
 	cr      bool   // write: they end in a CR
 }
 
@@ -21,11 +22,19 @@ func (l *look) lineEnd(n int) {
 	l.line = 0
 }
 
+// begin looks at the first of p, which begins a line unless one is open.
+func (l *look) begin(p []byte) {
+	if l.line == 0 && len(p) > 0 && p[0] == '.' {
+		l.dotted = true
+	}
+}
+
 // write takes the next stretch of a text.
 func (l *look) write(p []byte) {
 	if len(p) == 0 {
 		return
 	}
+	l.begin(p)
 	crs, pairs, begin := bytes.Count(p, []byte{'\r'}), 0, 0
 	if l.cr {
 		crs++
@@ -44,6 +53,7 @@ func (l *look) write(p []byte) {
 			l.odd = true
 		}
 		l.lineEnd(n)
+		l.begin(p[begin:])
 	}
 	l.line += int64(len(p) - begin)
 	if l.cr = p[len(p)-1] == '\r'; l.cr {

@@ -121,6 +121,7 @@ func (s *Scanner) Close() error {
 	s.form.EightBit = body.eightBit()
 	s.form.Long = head.long() || body.long()
 	s.form.Binary = head.odd || body.odd
+	s.form.Undotted = !body.dotted
 	if v, ok := header.Lookup(s.head, "Content-Type"); ok && header.IsMultipart(v) {
 		media, _ := header.ContentType(v)
 		s.form.Sealed = header.IsSealed(media)

@@ -87,27 +87,33 @@ func TestForm(t *testing.T) {
 		name, msg string
 		head      int
 		want      mail.BodyForm
+		dotted    bool
 	}{
-		{"plain", "From: a\r\n\r\nhi\r\n", 11, mail.BodyForm{}},
-		{"nothing", "", 0, mail.BodyForm{}},
-		{"no header", "\r\nhi\r\n", 2, mail.BodyForm{}},
-		{"no body", "From: a\r\n", 9, mail.BodyForm{}},
-		{"eight bit body", "From: a\r\n\r\nhü\r\n", 11, mail.BodyForm{EightBit: true}},
-		{"utf8 header", "From: ä\r\n\r\nhi\r\n", 12, mail.BodyForm{UTF8: true}},
-		{"998", "From: a\r\n\r\n" + long + "\r\n", 11, mail.BodyForm{}},
-		{"999", "From: a\r\n\r\n" + long + "x\r\n", 11, mail.BodyForm{Long: true}},
-		{"999 at the end", "From: a\r\n\r\n" + long + "x", 11, mail.BodyForm{Long: true}},
-		{"999 in the header", "From: " + long + "\r\n\r\nhi\r\n", 1008, mail.BodyForm{Long: true}},
-		{"nul", "From: a\r\n\r\n\x00\r\n", 11, mail.BodyForm{Binary: true}},
-		{"bare lf", "From: a\r\n\r\na\nb\r\n", 11, mail.BodyForm{Binary: true}},
-		{"bare cr", "From: a\r\n\r\na\rb\r\n", 11, mail.BodyForm{Binary: true}},
-		{"cr at the end", "From: a\r\n\r\na\r", 11, mail.BodyForm{Binary: true}},
-		{"lf cr", "From: a\r\n\r\na\n\r", 11, mail.BodyForm{Binary: true}},
-		{"signed", "From: a\r\nCONTENT-type:\r\n Multipart/Signed; boundary=x\r\n\r\nhi\r\n", 57, mail.BodyForm{Sealed: true}},
-		{"encrypted", "Content-Type: multipart/encrypted\r\n\r\n", 37, mail.BodyForm{Sealed: true}},
-		{"mixed", "Content-Type: multipart/mixed; x=multipart/signed\r\n\r\n", 53, mail.BodyForm{}},
+		{"plain", "From: a\r\n\r\nhi\r\n", 11, mail.BodyForm{}, false},
+		{"nothing", "", 0, mail.BodyForm{}, false},
+		{"no header", "\r\nhi\r\n", 2, mail.BodyForm{}, false},
+		{"no body", "From: a\r\n", 9, mail.BodyForm{}, false},
+		{"eight bit body", "From: a\r\n\r\nhü\r\n", 11, mail.BodyForm{EightBit: true}, false},
+		{"utf8 header", "From: ä\r\n\r\nhi\r\n", 12, mail.BodyForm{UTF8: true}, false},
+		{"998", "From: a\r\n\r\n" + long + "\r\n", 11, mail.BodyForm{}, false},
+		{"999", "From: a\r\n\r\n" + long + "x\r\n", 11, mail.BodyForm{Long: true}, false},
+		{"999 at the end", "From: a\r\n\r\n" + long + "x", 11, mail.BodyForm{Long: true}, false},
+		{"999 in the header", "From: " + long + "\r\n\r\nhi\r\n", 1008, mail.BodyForm{Long: true}, false},
+		{"nul", "From: a\r\n\r\n\x00\r\n", 11, mail.BodyForm{Binary: true}, false},
+		{"bare lf", "From: a\r\n\r\na\nb\r\n", 11, mail.BodyForm{Binary: true}, false},
+		{"bare cr", "From: a\r\n\r\na\rb\r\n", 11, mail.BodyForm{Binary: true}, false},
+		{"cr at the end", "From: a\r\n\r\na\r", 11, mail.BodyForm{Binary: true}, false},
+		{"lf cr", "From: a\r\n\r\na\n\r", 11, mail.BodyForm{Binary: true}, false},
+		{"signed", "From: a\r\nCONTENT-type:\r\n Multipart/Signed; boundary=x\r\n\r\nhi\r\n", 57, mail.BodyForm{Sealed: true}, false},
+		{"encrypted", "Content-Type: multipart/encrypted\r\n\r\n", 37, mail.BodyForm{Sealed: true}, false},
+		{"dot", "From: a\r\n\r\nhi\r\n.\r\n", 11, mail.BodyForm{}, true},
+		{"dot first", "From: a\r\n\r\n.", 11, mail.BodyForm{}, true},
+		{"dot within a line, and in the header", ".: a\r\n\r\na.b\r\n ..\r\nc.\r\n", 8, mail.BodyForm{}, false},
+		{"dot after a lone lf", "From: a\r\n\r\na\n.", 11, mail.BodyForm{Binary: true}, true},
+		{"mixed", "Content-Type: multipart/mixed; x=multipart/signed\r\n\r\n", 53, mail.BodyForm{}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			c.want.Undotted = !c.dotted
 			for _, piece := range []int{1, 3, 1000} {
 				s := scanAll(t, c.msg, piece)
 				if got := unhashed(t, c.msg, piece).Form(); got != c.want {
@@ -280,6 +286,7 @@ func form(msg string) (f mail.BodyForm) {
 		head, ok = i+4, true
 	}
 	f.UTF8 = strings.ContainsFunc(msg[:head], func(r rune) bool { return r >= 0x80 })
+	f.Undotted = !strings.HasPrefix(msg[head:], ".") && !strings.Contains(msg[head:], "\n.")
 	f.EightBit = ok && strings.ContainsFunc(msg[head:], func(r rune) bool { return r >= 0x80 })
 	text := strings.ReplaceAll(msg, "\r\n", "")
 	f.Binary = strings.ContainsAny(text, "\x00\r\n") || strings.Contains(msg, "\r\r\n")
@@ -363,7 +370,7 @@ func BenchmarkScanWithoutHash(b *testing.B) {
 // after the other.
 func TestFormOfAnyText(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
-	words := []string{"\r\n", "\r\n", "\r\n", "abc", "a longer piece of text", "ü", " ", "\t ", ".", strings.Repeat("x", 490), strings.Repeat("y ", 250)}
+	words := []string{"\r\n", "\r\n", "\r\n", "abc", ".\r\n", "\r\n.x", "a longer piece of text", "ü", " ", "\t ", ".", strings.Repeat("x", 490), strings.Repeat("y ", 250)}
 	odd := []string{"\r", "\n", "\x00", "\r\r\n", "\n\r", "\r\n\n"}
 	for range 3000 {
 		var b strings.Builder
