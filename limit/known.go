@@ -34,7 +34,8 @@ type knownKey [1 + 4 + 16]byte
 func keyKnown(t mail.TenantID, a mail.Address) (k knownKey) {
 	k[0] = tableKnown
 	binary.BigEndian.PutUint32(k[1:], uint32(t))
-	sum := sha256.Sum256([]byte(a.Key()))
+	var room [mail.MaxLocal + 64]byte // for most
+	sum := sha256.Sum256(a.AppendKey(room[:0]))
 	copy(k[5:], sum[:])
 	return k
 }
@@ -61,6 +62,11 @@ func (k *Known) FirstTime(ctx context.Context, t mail.TenantID, a mail.Address) 
 	if hour, ok := k.memory.Get(key); ok && fresh(hour, time.Now(), KnownFor) {
 		return false, nil
 	}
+	return k.look(ctx, key)
+}
+
+// look is FirstTime by what the store knows.
+func (k *Known) look(ctx context.Context, key knownKey) (bool, error) {
 	var hour int64
 	err := k.store.View(ctx, func(r kv.Reader) error {
 		b, err := r.Get(key[:])
@@ -87,6 +93,11 @@ func (k *Known) Learn(w kv.Writer, t mail.TenantID, a mail.Address) error {
 	if hour, ok := k.memory.Peek(key); ok && fresh(hour, now, renewAfter) {
 		return nil
 	}
+	return learn(w, key, now)
+}
+
+// learn is Learn of one that is not in memory.
+func learn(w kv.Writer, key knownKey, now time.Time) error {
 	b, err := w.Get(key[:])
 	if err == nil && fresh(knownHour(b), now, renewAfter) {
 		return nil

@@ -344,6 +344,14 @@ func (a Address) Key() string {
 	return strings.ToLower(a.Local) + "@" + a.Domain
 }
 
+// AppendKey appends what Key gives.
+func (a Address) AppendKey(b []byte) []byte {
+	if a.IsZero() {
+		return b
+	}
+	return append(append(append(b, strings.ToLower(a.Local)...), '@'), a.Domain...)
+}
+
 // Equal reports whether a and b have the same Key.
 func (a Address) Equal(b Address) bool { return a.Key() == b.Key() }
 

@@ -198,3 +198,12 @@ func FuzzParsePath(f *testing.F) {
 		safe(t, s, a)
 	})
 }
+
+// What is appended is what the key is, for the null path too.
+func TestAddressAppendKey(t *testing.T) {
+	for _, a := range []Address{{}, {Local: "Ann.B", Domain: "one.test"}, {Local: "ÄNN", Domain: "one.test"}, {Local: "postmaster"}} {
+		if got, want := string(a.AppendKey([]byte("k "))), "k "+a.Key(); got != want {
+			t.Errorf("%+v: %q, want %q", a, got, want)
+		}
+	}
+}

@@ -60,7 +60,14 @@ func ParseID(s string) (ID, error) {
 
 // String is the text form: 26 characters of lower-case base 32 hex, which sort
 // as the ids do.
-func (id ID) String() string { return idText.EncodeToString(id[:]) }
+func (id ID) String() string {
+	var text [IDLen]byte
+	idText.Encode(text[:], id[:])
+	return string(text[:])
+}
+
+// Append appends what String gives.
+func (id ID) Append(b []byte) []byte { return idText.AppendEncode(b, id[:]) }
 
 // IsZero reports whether id names no message.
 func (id ID) IsZero() bool { return id == ID{} }
@@ -78,7 +85,7 @@ func (id ID) Time() time.Time {
 }
 
 // MarshalText is String, for JSON and YAML.
-func (id ID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+func (id ID) MarshalText() ([]byte, error) { return id.Append(make([]byte, 0, IDLen)), nil }
 
 // UnmarshalText is ParseID, for JSON and YAML.
 func (id *ID) UnmarshalText(b []byte) error {

@@ -85,3 +85,11 @@ func FuzzParseID(f *testing.F) {
 		}
 	})
 }
+
+// What is appended is what the text form is.
+func TestIDAppend(t *testing.T) {
+	id := NewID(7, 42, time.Now())
+	if got, want := string(id.Append([]byte("id "))), "id "+id.String(); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}

@@ -129,10 +129,13 @@ func (h *Habits) options(of level) *Options { return &h.wide[of] }
 func (h *Habits) Ask(ctx context.Context, q Question) (*Ticket, Answer, error) {
 	t := &Ticket{q: q}
 	own := owner{q.Tenant, q.Credential}
-	for _, who := range [levels]owner{own, own.ofTenant(), own.everywhere()} {
-		if who.level() == ofPlatform && (!q.Everywhere || q.New == 0) {
-			continue
-		}
+	whose := [levels]owner{own, own.ofTenant()}
+	n := 2
+	if q.Everywhere && q.New > 0 {
+		whose[n] = own.everywhere()
+		n++
+	}
+	for _, who := range whose[:n] {
 		if err := h.ask(ctx, t, who); err != nil {
 			t.Drop()
 			return nil, Answer{}, err

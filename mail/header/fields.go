@@ -35,7 +35,29 @@ func ParseDate(s string) (time.Time, error) {
 }
 
 // AppendDate appends t as the value of a Date field, in its own zone.
-func AppendDate(b []byte, t time.Time) []byte { return t.AppendFormat(b, dateLayout) }
+func AppendDate(b []byte, t time.Time) []byte {
+	year, month, day := t.Date()
+	_, east := t.Zone()
+	if year < 1000 || year > 9999 {
+		return t.AppendFormat(b, dateLayout)
+	}
+	hour, minute, second := t.Clock()
+	b = append(append(b, t.Weekday().String()[:3]...), ", "...)
+	b = append(appendTwo(b, day), ' ')
+	b = append(append(b, month.String()[:3]...), ' ')
+	b = append(appendTwo(appendTwo(b, year/100), year%100), ' ')
+	b = append(appendTwo(b, hour), ':')
+	b = append(appendTwo(b, minute), ':')
+	b = append(appendTwo(b, second), ' ')
+	sign := byte('+')
+	if east /= 60; east < 0 {
+		sign, east = '-', -east
+	}
+	return appendTwo(appendTwo(append(b, sign), east/60), east%60)
+}
+
+// appendTwo appends a number of two digits.
+func appendTwo(b []byte, n int) []byte { return append(b, byte('0'+n/10), byte('0'+n%10)) }
 
 const dateLayout = "Mon, 02 Jan 2006 15:04:05 -0700"
 
@@ -62,6 +84,44 @@ func ContentType(value string) (media string, params map[string]string) {
 		params[name] = unquote(strings.Trim(v, " \t"))
 	}
 	return media, params
+}
+
+// MediaType is the media type of a Content-Type, in lower case, and whether it
+// has a name, as a file has: what [ContentType] says, at less cost for the usual.
+func MediaType(value string) (media string, named bool) {
+	value = Unfold(value)
+	kind, rest, more := strings.Cut(value, ";")
+	if typ, sub, ok := strings.Cut(kind, "/"); ok && isPlain(typ) && isPlain(sub) && (!more || isCharset(rest)) {
+		return strings.ToLower(kind), false
+	}
+	media, params := ContentType(value)
+	return media, params["name"] != ""
+}
+
+// isCharset reports whether the charset is all that parameters say.
+func isCharset(params string) bool {
+	const name = "charset="
+	params = strings.TrimLeft(params, " \t")
+	if len(params) < len(name) || !strings.EqualFold(params[:len(name)], name) {
+		return false
+	}
+	value := params[len(name):]
+	if n := len(value); n > 2 && value[0] == '"' && value[n-1] == '"' {
+		value = value[1 : n-1]
+	}
+	return isPlain(value)
+}
+
+// isPlain reports whether s is a token that reads the same everywhere.
+func isPlain(s string) bool {
+	for i := range len(s) {
+		switch c := s[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '+', c == '.', c == '_':
+		default:
+			return false
+		}
+	}
+	return s != ""
 }
 
 // splitParams splits at semicolons outside quoted strings.

@@ -91,12 +91,16 @@ func bad(format string, args ...any) *mail.Failure {
 // Parse reads a header up to and with its empty line, or up to the end of b: a
 // message may have no body and then no empty line. What follows the empty line
 // is not looked at. The error is always a [*mail.Failure].
-func Parse(b []byte) (Header, error) {
+func Parse(b []byte) (Header, error) { return ParseInto(b, nil) }
+
+// ParseInto is Parse with room for the fields, which is theirs as long as the header
+// is used.
+func ParseInto(b []byte, room []Field) (Header, error) {
 	size, _ := Find(b)
 	if size > MaxBytes {
 		return Header{}, TooLarge()
 	}
-	h := Header{size: size}
+	h := Header{size: size, fields: room[:0]}
 	s := string(b[:size])
 	for at, line := 0, 1; at < len(s); line++ {
 		if line > MaxLines {

@@ -122,7 +122,11 @@ func connection(in *Input, u *Upstream) verdict {
 
 func covers(patterns []string, a mail.Address) bool {
 	for _, p := range patterns {
-		if strings.EqualFold(p, a.Key()) || strings.EqualFold(p, "*@"+a.Domain) {
+		at := strings.LastIndexByte(p, '@')
+		if at < 0 || !strings.EqualFold(p[at+1:], a.Domain) {
+			continue
+		}
+		if local := p[:at]; local == "*" || strings.EqualFold(local, strings.ToLower(a.Local)) {
 			return true
 		}
 	}

@@ -85,7 +85,8 @@ func (l *Lists) May(t mail.TenantID, stream string, a mail.Address) bool {
 	if !l.whole.Load() {
 		return true
 	}
-	for _, p := range l.places(key(t, stream, a.Key())) {
+	var room [128]byte // for most
+	for _, p := range l.places(a.AppendKey(appendStream(room[:0], t, stream))) {
 		if l.bits[p/64].Load()&(1<<(p%64)) == 0 {
 			return false
 		}

@@ -42,11 +42,15 @@ const prefix = "s/"
 // address's key.
 func key(t mail.TenantID, stream, address string) []byte {
 	b := make([]byte, 0, 8+len(stream)+len(address))
+	return append(appendStream(b, t, stream), address...)
+}
+
+// appendStream appends what the keys of a stream begin with.
+func appendStream(b []byte, t mail.TenantID, stream string) []byte {
 	b = append(b, prefix...)
 	b = binary.BigEndian.AppendUint32(b, uint32(t))
 	b = append(b, stream...)
-	b = append(b, 0)
-	return append(b, address...)
+	return append(b, 0)
 }
 
 func encode(e *Entry) ([]byte, error) {
