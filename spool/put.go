@@ -39,29 +39,10 @@ func (s *Spool) Put(ctx context.Context, d *Draft, m *mail.Message, rs []mail.Re
 	if err != nil {
 		return nil, fmt.Errorf("spool: store body: %w", err)
 	}
-	p.head.Body = ref
-	known := true // that nothing was committed, should there be an error
-	err = s.update(ctx, func(t *tx) error {
-		known = true
-		if body != nil {
-			if err := body.Err(); err != nil { // it fails this message alone
-				return fmt.Errorf("store body: %w", err)
-			}
-			t.w.Needs(body)
-		}
-		if extra != nil {
-			if err := extra(t.w); err != nil {
-				return err
-			}
-		}
-		if err := t.put(p); err != nil {
-			return err
-		}
-		known = false
-		return nil
-	})
-	if err != nil {
-		if known || errors.Is(err, kv.ErrTooBig) {
+	p.head.Body, p.body, p.extra = ref, body, extra
+	p.known = true
+	if err = s.update(ctx, p.work); err != nil {
+		if p.known || errors.Is(err, kv.ErrTooBig) {
 			s.bodies.Delete(blob.Owner(m.ID), ref)
 		}
 		return nil, fmt.Errorf("spool: put %s: %w", m.ID, err)
@@ -101,6 +82,32 @@ type prepared struct {
 	due    rows // keys
 	events rows
 	told   []mail.EventType // the types of events
+
+	body  blob.Pending
+	extra func(kv.Writer) error
+	known bool            // that nothing was committed, should there be an error
+	work  func(*tx) error // write, bound once
+}
+
+// write is the transaction of acceptance.
+func (p *prepared) write(t *tx) error {
+	p.known = true
+	if p.body != nil {
+		if err := p.body.Err(); err != nil { // it fails this message alone
+			return fmt.Errorf("store body: %w", err)
+		}
+		t.w.Needs(p.body)
+	}
+	if p.extra != nil {
+		if err := p.extra(t.w); err != nil {
+			return err
+		}
+	}
+	if err := t.put(p); err != nil {
+		return err
+	}
+	p.known = false
+	return nil
 }
 
 // release keeps the room of p for the next message: the store has copies.
@@ -109,6 +116,7 @@ func (s *Spool) release(p *prepared) {
 	p.facts.reset()
 	p.due.reset()
 	p.head, p.events, p.told = head{}, rows{}, p.told[:0]
+	p.body, p.extra = nil, nil
 	s.prepares.Put(p)
 }
 
@@ -128,6 +136,7 @@ func (s *Spool) prepare(m *mail.Message, rs []mail.Recipient, acc *mail.Acceptan
 	p, _ := s.prepares.Get().(*prepared)
 	if p == nil {
 		p = new(prepared)
+		p.work = p.write
 	}
 	p.id, p.head = m.ID, head{Total: len(rs), Base: millis(base), Expires: millis(m.Expires)}
 	var err error

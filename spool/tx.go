@@ -29,6 +29,8 @@ type tx struct {
 	small            [2]chunk // of the first row, and of the others
 	moved            moved
 
+	fn      func(*tx) error // of update
+	try     func(kv.Writer) error
 	outcome settling // of Settle
 	commit  func(kv.Writer) error
 	ended   func(error)
@@ -42,6 +44,7 @@ func (s *Spool) tx() *tx {
 	t, _ := s.txs.Get().(*tx)
 	if t == nil {
 		t = &tx{s: s}
+		t.try = func(w kv.Writer) error { return t.run(w, t.fn) }
 		t.commit, t.ended = t.settleOne, t.settled
 	}
 	return t
@@ -49,6 +52,7 @@ func (s *Spool) tx() *tx {
 
 func (t *tx) release() {
 	t.outcome.reset()
+	t.fn = nil
 	if cap(t.value)+cap(t.small[0].row)+cap(t.small[1].row) > keepBuffer || cap(t.wrote)+cap(t.ages) > 64 {
 		return
 	}
@@ -71,7 +75,8 @@ func (t *tx) reset() {
 // effective once it is on stable storage.
 func (s *Spool) update(ctx context.Context, fn func(*tx) error) error {
 	t := s.tx()
-	err := s.st.Update(ctx, func(w kv.Writer) error { return t.run(w, fn) })
+	t.fn = fn
+	err := s.st.Update(ctx, t.try)
 	if err == nil {
 		s.committed(t)
 	}
