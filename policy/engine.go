@@ -152,6 +152,10 @@ func (p Pinned) Needs() Needs {
 	return p.s.needs
 }
 
+// Keeps tells whether a question is still looked at when it has been answered,
+// because a draft is tried on it: then its memory must not serve another.
+func (p Pinned) Keeps() bool { return p.draft != nil }
+
 // Sender asks the sender stage. An error is no decision: answer 451 4.3.0.
 func (p Pinned) Sender(ctx context.Context, in *SenderInput) (Decision, error) {
 	in.stamp()

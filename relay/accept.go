@@ -85,7 +85,7 @@ func (t *transaction) logAccepted(ctx context.Context, m *mail.Message) {
 	}
 	line := slog.NewRecord(time.Now(), slog.LevelInfo, "accepted", 0)
 	line.AddAttrs(slog.String("id", m.ID.String()), slog.String("tenant", t.view.Tenant.Name), slog.String("credential", m.Credential),
-		slog.String("door", string(m.Door)), slog.String("mail_from", t.from), slog.String("from", m.From.String()),
+		slog.String("door", string(m.Door)), slog.String("mail_from", t.from), slog.String("from", t.author),
 		slog.Int("recipients", len(t.recipients)), slog.Int64("size", m.Size))
 	_ = to.Handle(ctx, line) // as a logger does
 }
@@ -100,10 +100,11 @@ func (t *transaction) readHeader() (header.Header, error) {
 	if err := t.scanner.Close(); err != nil {
 		return header.Header{}, err
 	}
-	h, err := header.Parse(t.scanner.Header())
+	h, err := header.ParseInto(t.scanner.Header(), t.room.fields)
 	if err != nil {
 		return h, err
 	}
+	t.room.fields = h.All()
 	if looping(t.in.o.Hostname, h) {
 		return h, mail.Fail(554, mail.Enhanced{5, 4, 6}, mail.OfMessage, mail.ReasonLoop, "the message has been relayed too often; there is a loop between servers")
 	}
@@ -288,7 +289,7 @@ func (t *transaction) ownsAddress(a mail.Address) bool {
 // acceptance is what the first event tells.
 func (t *transaction) acceptance(res method.Result) *mail.Acceptance {
 	return &mail.Acceptance{
-		Client: t.client.Addr.String(), Helo: t.client.Helo, TLS: t.client.TLS,
+		Client: t.shown().addr, Helo: t.client.Helo, TLS: t.client.TLS,
 		Policy: t.rulings, Choices: res.Choices, Alignment: res.Alignment,
 	}
 }

@@ -19,22 +19,22 @@ import (
 
 // askSender asks the sender stage.
 func (t *transaction) askSender(ctx context.Context) error {
-	in, err := t.senderInput(ctx)
-	if err != nil {
+	in := lend(t, &t.room.sender)
+	if err := t.senderInput(ctx, in); err != nil {
 		return err
 	}
-	d, err := t.ruleSender(ctx, &in)
+	d, err := t.ruleSender(ctx, in)
 	return t.rule(policy.PackageSender, "", d, err, &t.fate)
 }
 
 // askRecipient asks the recipient stage about one recipient. A refusal, and
 // what is decided about its fate, concern that recipient alone.
 func (t *transaction) askRecipient(ctx context.Context, a mail.Address, fate *fateOfOne) error {
-	sender, err := t.senderInput(ctx)
+	in := lend(t, &t.room.recipient)
+	err := t.senderInput(ctx, &in.SenderInput)
 	if err != nil {
 		return err
 	}
-	in := policy.RecipientInput{SenderInput: sender}
 	at := t.in.Planner.places.of(a.Domain)
 	in.Recipient = policy.Recipient{Address: a.String(), Domain: a.Domain, Site: at.site, Family: at.family}
 	fate.family = at.family
@@ -51,7 +51,7 @@ func (t *transaction) askRecipient(ctx context.Context, a mail.Address, fate *fa
 			return fmt.Errorf("looking up a suppression: %w", err)
 		}
 	}
-	d, err := t.ruleRecipient(ctx, &in)
+	d, err := t.ruleRecipient(ctx, in)
 	fate.took = t.reservation.Len()
 	if err := t.rule(policy.PackageRecipient, in.Recipient.Address, d, err, fate); err != nil {
 		return err
@@ -72,23 +72,23 @@ func (t *transaction) countsFirst() bool { return readsFirst(t.policy.Needs()) }
 func (t *transaction) askMessage(ctx context.Context, m *mail.Message, h header.Header, in *method.Input) error {
 	trial := method.Choose(in)
 	t.choice = trial
-	sender, err := t.senderInput(ctx)
+	q := lend(t, &t.room.message)
+	*q = policy.MessageInput{Message: t.messageInput(m, h)}
+	err := t.senderInput(ctx, &q.SenderInput)
 	if err != nil {
 		return err
 	}
-	q := policy.MessageInput{SenderInput: sender, Message: t.messageInput(m, h)}
 	q.Envelope.Size = m.Size
 	if q.Identity, err = t.identity(ctx, m.From, in, trial); err != nil {
 		return err
 	}
 	if t.policy.Needs().Candidates {
-		q.Candidates = make([]policy.Candidate, 0, len(trial.Choices))
-	}
-	for _, c := range trial.Choices {
-		if !t.policy.Needs().Candidates {
-			break
+		list := lend(t, &t.room.candidates)
+		for i := range trial.Choices {
+			c := &trial.Choices[i]
+			*list = append(*list, policy.Candidate{Upstream: c.Upstream, Method: c.Method, Holds: c.Holds, Why: c.Why})
 		}
-		q.Candidates = append(q.Candidates, policy.Candidate{Upstream: c.Upstream, Method: c.Method, Holds: c.Holds, Why: c.Why})
+		q.Candidates = *list
 	}
 	if needs := t.policy.Needs(); needs.URLHosts || needs.Attachments && t.mayAttach(h) {
 		parts, err := scan.ReadParts(io.NewSectionReader(t.draft, 0, t.draft.Size()))
@@ -108,10 +108,10 @@ func (t *transaction) askMessage(ctx context.Context, m *mail.Message, h header.
 			return err
 		}
 	}
-	if err := t.spare(t.measure(ctx, m, h, &q), readsUnusual); err != nil {
+	if err := t.spare(t.measure(ctx, m, h, q), readsUnusual); err != nil {
 		return err
 	}
-	d, err := t.ruleMessage(ctx, &q)
+	d, err := t.ruleMessage(ctx, q)
 	if err := t.rule(policy.PackageMessage, "", d, err, &t.fate); err != nil {
 		return err
 	}
@@ -136,8 +136,8 @@ func mediaOf(h header.Header) media {
 	if value == "" {
 		return media{}
 	}
-	kind, params := header.ContentType(value)
-	return media{kind, params["name"] != ""}
+	kind, named := header.MediaType(value)
+	return media{kind, named}
 }
 
 // redirect applies route and method of a decision. Rego may choose among what
@@ -257,14 +257,14 @@ func addRuling(rulings []mail.Ruling, r mail.Ruling) []mail.Ruling {
 	return append(rulings, r)
 }
 
-// senderInput is what every stage sees.
-func (t *transaction) senderInput(ctx context.Context) (policy.SenderInput, error) {
+// senderInput fills in what every stage sees.
+func (t *transaction) senderInput(ctx context.Context, in *policy.SenderInput) error {
 	who := t.shown()
 	stream := t.hints.Stream
 	if stream == "" {
 		stream = mail.StreamTransactional
 	}
-	in := policy.SenderInput{
+	*in = policy.SenderInput{
 		Time:       t.now.UnixNano(),
 		Session:    who.session,
 		Tenant:     who.tenant,
@@ -279,16 +279,17 @@ func (t *transaction) senderInput(ctx context.Context) (policy.SenderInput, erro
 		var err error
 		in.Usage, err = t.usage(ctx)
 		if err := t.spare(err, readsUsage); err != nil {
-			return in, err
+			return err
 		}
 	}
-	return in, nil
+	return nil
 }
 
 // shown is what policies see of who sends. The engine keeps what it made of
 // these values inside them, so a principal keeps them as long as they hold.
 type shown struct {
 	client Client
+	addr   string // of the client
 	view   *tenant.View
 
 	session    *policy.Session
@@ -299,7 +300,7 @@ type shown struct {
 func (t *transaction) shown() *shown {
 	s := t.p.shown.Load()
 	if s == nil || s.client != t.client || s.view != t.view {
-		s = &shown{client: t.client, view: t.view,
+		s = &shown{client: t.client, addr: t.client.Addr.String(), view: t.view,
 			session:    &policy.Session{Addr: t.client.Addr.Addr().String(), Helo: t.client.Helo, TLS: t.client.TLS, Door: t.client.Door},
 			tenant:     t.in.Planner.ways(t.view).policy,
 			credential: &policy.Credential{Username: t.p.credential.Username, Scope: t.p.credential.Scope},
@@ -323,8 +324,12 @@ func tenantInput(v *tenant.View) *policy.Tenant {
 }
 
 func (t *transaction) messageInput(m *mail.Message, h header.Header) policy.Message {
+	t.author = t.from
+	if m.From != t.envelope.From {
+		t.author = m.From.String()
+	}
 	p := policy.Message{
-		From: m.From.String(), FromDomain: m.From.Domain, FromName: m.FromName, Subject: m.Subject,
+		From: t.author, FromDomain: m.From.Domain, FromName: m.FromName, Subject: m.Subject,
 		MessageID: h.Get("Message-ID"), Size: m.Size, Tag: m.Tag,
 	}
 	if t.policy.Needs().Headers {

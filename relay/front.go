@@ -38,7 +38,7 @@ func received(b []byte, hostname string, m *mail.Message, tls bool) []byte {
 		}
 		b = append(b, 'A')
 	}
-	b = append(append(append(b, " id "...), m.ID.String()...), ";\r\n\t"...)
+	b = append(m.ID.Append(append(b, " id "...)), ";\r\n\t"...)
 	return append(header.AppendDate(b, m.Accepted), "\r\n"...)
 }
 

@@ -48,7 +48,7 @@ func (h *handle) Abort() {
 	}
 }
 
-// transactions lends the memory of transactions, 2 KiB each.
+// transactions lends the memory of transactions, 4 KiB each.
 type transactions struct{ pool sync.Pool }
 
 // maxFates bounds the fates whose memory is kept with that of a transaction.
@@ -63,10 +63,11 @@ func (p *transactions) get() *transaction {
 }
 
 // put takes back one that has ended. Of what it made nothing is used again but its
-// fates, which nobody else ever has.
+// fates and its room, which nobody else ever has.
 func (p *transactions) put(t *transaction) {
 	fates := t.fates
-	*t = transaction{}
+	t.room.reset()
+	*t = transaction{room: t.room}
 	if cap(fates) <= maxFates {
 		clear(fates)
 		t.fates = fates[:0]

@@ -94,7 +94,8 @@ func (t *transaction) usage(ctx context.Context) (*policy.Usage, error) {
 		if err != nil {
 			return nil, fmt.Errorf("reading the usage of %s: %w", t.view.Tenant.Name, err)
 		}
-		t.usedAt, t.used = now, &policy.Usage{
+		t.usedAt, t.used = now, lend(t, &t.room.usage)
+		*t.used = policy.Usage{
 			Hour: policy.Window(all.Hour), Day: policy.Window(all.Day),
 			Credential: policy.CredentialUsage{Hour: policy.Window(own.Hour), Day: policy.Window(own.Day)},
 		}

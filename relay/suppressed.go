@@ -13,17 +13,24 @@ import (
 // the message's stream. They count as accepted, and their state says why
 // nothing is sent. The stream is known only now, after the header.
 func (t *transaction) suppress(ctx context.Context, m *mail.Message) error {
-	may := func(i int) bool { return t.in.Lists.May(m.Tenant, m.Stream, t.recipients[i].Address) }
-	first := 0
-	for first < len(t.recipients) && !may(first) {
-		first++
+	for i := range t.recipients {
+		if t.mayBeListed(m, i) {
+			return t.suppressFrom(ctx, m, i)
+		}
 	}
-	if first == len(t.recipients) {
-		return ctx.Err()
-	}
+	return ctx.Err()
+}
+
+// mayBeListed tells whether the list must be asked for a recipient.
+func (t *transaction) mayBeListed(m *mail.Message, i int) bool {
+	return t.in.Lists.May(m.Tenant, m.Stream, t.recipients[i].Address)
+}
+
+// suppressFrom is suppress from a recipient on who may be on the list.
+func (t *transaction) suppressFrom(ctx context.Context, m *mail.Message, first int) error {
 	return t.in.Store.View(ctx, func(r kv.Reader) error {
 		for i := first; i < len(t.recipients); i++ {
-			if !may(i) {
+			if !t.mayBeListed(m, i) {
 				continue
 			}
 			e, err := suppress.Find(r, m.Tenant, m.Stream, t.recipients[i].Address)

@@ -7,6 +7,7 @@ import (
 	"behalf/limit"
 	"behalf/limit/habit"
 	"behalf/mail"
+	"behalf/mail/header"
 	"behalf/mail/scan"
 	"behalf/policy"
 	"behalf/spool"
@@ -22,6 +23,7 @@ type transaction struct {
 	view     *tenant.View // nil until a platform credential named its tenant
 	envelope mail.Envelope
 	from     string // of the envelope
+	author   string // of the header, once the message stage was asked
 	declared int64  // SIZE of MAIL FROM
 	hints    Hints
 	policy   policy.Pinned // one set of rules for the whole message
@@ -60,6 +62,47 @@ type transaction struct {
 	usedAt      time.Time     // when that was so
 	recording   recording     // to replay it later
 	done        bool
+
+	room room
+}
+
+// room is memory for what nobody keeps when the message has been taken or refused,
+// nor when a question has been answered, unless a draft is tried on it: see lend.
+type room struct {
+	fields     []header.Field
+	candidates []policy.Candidate
+	sender     policy.SenderInput
+	recipient  policy.RecipientInput
+	message    policy.MessageInput
+	usage      policy.Usage
+}
+
+// The bounds of the lists whose memory is used again.
+const (
+	maxFields     = 32
+	maxCandidates = 16
+)
+
+// reset empties the room and keeps its lists.
+func (r *room) reset() {
+	fields, candidates := r.fields, r.candidates
+	*r = room{}
+	if cap(fields) <= maxFields {
+		clear(fields)
+		r.fields = fields[:0]
+	}
+	if cap(candidates) <= maxCandidates {
+		clear(candidates)
+		r.candidates = candidates[:0]
+	}
+}
+
+// lend gives v, which is in the room of t, or a new one if questions are kept.
+func lend[T any](t *transaction, v *T) *T {
+	if t.policy.Keeps() {
+		return new(T)
+	}
+	return v
 }
 
 // Recipient adds one recipient; an error refuses it alone. An address given
@@ -148,6 +191,7 @@ func (t *transaction) end(kept bool) {
 	}
 	t.done = true
 	t.recording.r.End(t.recording.end)
+	t.recording.r = nil
 	if !kept {
 		t.reservation.Abort(t.clock())
 	}

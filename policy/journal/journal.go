@@ -41,6 +41,7 @@ type Journal struct {
 	o       Options
 	next    atomic.Uint64 // names transactions
 	buffers sync.Pool
+	records sync.Pool
 	dropped prometheus.Counter
 	wake    chan struct{} // a block is full
 

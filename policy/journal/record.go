@@ -49,7 +49,12 @@ func (j *Journal) Begin(t Transaction) *Record {
 	if j == nil {
 		return nil
 	}
-	return &Record{j: j, head: Entry{Transaction: j.next.Add(1), Time: t.Time, Digest: t.Digest, Needs: t.Needs}}
+	r, _ := j.records.Get().(*Record)
+	if r == nil {
+		r = new(Record)
+	}
+	*r = Record{j: j, head: Entry{Transaction: j.next.Add(1), Time: t.Time, Digest: t.Digest, Needs: t.Needs}}
+	return r
 }
 
 // Sender notes a question of the sender stage. Of err only the text is kept.
@@ -139,9 +144,20 @@ func (r *Record) once(from int, last *span) {
 }
 
 // End writes what is left with how the transaction ended. A transaction that
-// asked nothing leaves no entry.
+// asked nothing leaves no entry. The record is used no more: its memory serves
+// another.
 func (r *Record) End(e End) {
-	if r == nil || r.head.Session == nil && r.n == 0 {
+	if r == nil {
+		return
+	}
+	j := r.j
+	r.finish(e)
+	*r = Record{}
+	j.records.Put(r)
+}
+
+func (r *Record) finish(e End) {
+	if r.head.Session == nil && r.n == 0 {
 		return
 	}
 	r.end = e
@@ -150,7 +166,6 @@ func (r *Record) End(e End) {
 	if r.lent != nil {
 		*r.lent = r.asks.b
 		r.j.putBuffer(r.lent)
-		r.lent, r.asks.b = nil, nil
 	}
 }
 
