@@ -8,8 +8,9 @@
 // message needs is reserved together, all or nothing, before it is accepted, and
 // given back when it is not.
 //
-// The instants live in memory and are written to the store each second, so a
-// crash forgives at most what passed in the last second. A key whose bucket is
+// The instants live in memory and are written to the store each second, those
+// that changed as one row, so a crash forgives at most what passed in the last
+// second. A key whose bucket is
 // full again is forgotten; the number of keys is bounded all the same, and beyond
 // the bound those nearest to being full are dropped first.
 package limit

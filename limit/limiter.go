@@ -18,6 +18,7 @@ type Limiter struct {
 	shards  [shardCount]shard
 	maxEach int
 	dropped atomic.Uint64
+	pages   pages
 }
 
 const shardCount = 64

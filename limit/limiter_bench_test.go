@@ -85,4 +85,6 @@ func BenchmarkSnapshot(b *testing.B) {
 // nowhere is a store that takes everything and keeps nothing.
 type nowhere struct{ kv.Store }
 
+func (nowhere) View(context.Context, func(kv.Reader) error) error { return nil }
+
 func (nowhere) Update(context.Context, func(kv.Writer) error) error { return nil }

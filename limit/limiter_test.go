@@ -253,7 +253,7 @@ func TestBounded(t *testing.T) {
 }
 
 // TestRestart runs snapshots in false time: what passed more than a second before
-// a crash is remembered, and full buckets leave the store.
+// a crash is remembered.
 func TestRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := mem.New(mem.Options{})
@@ -275,12 +275,12 @@ func TestRestart(t *testing.T) {
 		if n := crashed.Peek(time.Now(), day).Remaining; n != 6 {
 			t.Errorf("%d left after a crash, want 6", n)
 		}
-		if n := rowsOf(t, store, tableLimit); n != 2 {
-			t.Errorf("%d rows, want 2", n)
+		if n := rowsOf(t, store, tablePage); n != 1 {
+			t.Errorf("%d pages, want 1", n)
 		}
 		time.Sleep(40 * time.Second)
-		if n := rowsOf(t, store, tableLimit); n != 1 {
-			t.Errorf("%d rows once the short limit is full again, want 1", n)
+		if n := rowsOf(t, store, tablePage); n != 1 {
+			t.Errorf("%d pages though nothing changed, want 1", n)
 		}
 		reserve(l, time.Now(), []Ask{day})
 		cancel()
@@ -312,8 +312,8 @@ func TestWriteFailure(t *testing.T) {
 	if err := l.Snapshot(t.Context(), store); err != nil {
 		t.Fatal(err)
 	}
-	if n := rowsOf(t, store, tableLimit); n != 1 {
-		t.Errorf("%d rows", n)
+	if n := rowsOf(t, store, tablePage); n != 1 {
+		t.Errorf("%d pages", n)
 	}
 	if err := l.Snapshot(t.Context(), store); err != nil {
 		t.Fatal(err)

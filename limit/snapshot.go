@@ -10,17 +10,14 @@ import (
 )
 
 // A row "g" + key holds the arrival time of one key as 8 bytes, big-endian
-// nanoseconds since 1970. It is gone by itself soon after that time.
+// nanoseconds since 1970. Pages have taken the place of these rows; those of an
+// earlier version are read at a start, and written as pages.
 const tableLimit = 'g'
 
 const (
 	snapshotEvery = time.Second
 	// sweepShards is how many shards are swept each second: all of them in 16.
 	sweepShards = shardCount / 16
-	// page is how many rows one transaction reads or writes.
-	page = 2000
-	// rowGrace is how much longer than its bucket a row lives.
-	rowGrace = 10 * time.Second
 )
 
 func keyLimit(k Key) []byte { return append([]byte{tableLimit}, k[:]...) }
@@ -34,54 +31,91 @@ func decodeLimit(key, value []byte) (r row, ok bool) {
 	return r, r.tat > 0
 }
 
-// Load reads what an earlier run wrote, and deletes rows that mean nothing any
-// more. Call it before the first Reserve.
+// Load reads what an earlier run wrote. Call it before the first Reserve, and
+// before the first Snapshot to a store.
 func (l *Limiter) Load(ctx context.Context, store kv.Store) error {
 	now := time.Now().UnixNano()
-	// No clock is so far off, nor any limit so long, that this were true.
-	horizon := now + 2*int64(maxSpan)
+	rows, err := l.loadRows(ctx, store, now)
+	if err == nil {
+		err = l.loadPages(ctx, store, now) // which are newer
+	}
+	if err == nil && rows > 0 {
+		err = l.convert(ctx, store)
+	}
+	if err != nil {
+		return fmt.Errorf("loading limits: %w", err)
+	}
+	return nil
+}
+
+// loadRows reads the rows of an earlier version, and tells how many there are.
+func (l *Limiter) loadRows(ctx context.Context, store kv.Store, now int64) (rows int, err error) {
 	var from []byte
-	for more := true; more; {
-		var dead [][]byte
+	for more := true; more && err == nil; {
 		n := 0
 		more = false
-		err := store.View(ctx, func(r kv.Reader) error {
+		err = store.View(ctx, func(r kv.Reader) error {
 			return r.Scan(kv.Range{Prefix: []byte{tableLimit}, From: from}, func(k, v []byte) bool {
 				if n == loadPage {
 					from, more = append([]byte(nil), k...), true
 					return false
 				}
 				n++
-				r, ok := decodeLimit(k, v)
-				if !ok || r.tat <= now || r.tat > horizon {
-					if len(dead) < page { // the others go next time, or by themselves
-						dead = append(dead, append([]byte(nil), k...))
-					}
-					return true
+				if r, ok := decodeLimit(k, v); ok {
+					l.restore(r, now, true)
 				}
-				l.restore(r, now)
 				return true
 			})
 		})
-		if err == nil {
-			err = deleteAll(ctx, store, dead)
-		}
-		if err != nil {
-			return fmt.Errorf("loading limits: %w", err)
-		}
+		rows += n
 	}
-	return nil
+	return rows, err
 }
 
-// loadPage is how many rows one view reads: it is over in well under a second.
-const loadPage = 100_000
+// convert writes what the rows of an earlier version said, and deletes them.
+func (l *Limiter) convert(ctx context.Context, store kv.Store) error {
+	if err := l.Snapshot(ctx, store); err != nil {
+		return err
+	}
+	for {
+		var old [][]byte
+		err := store.View(ctx, func(r kv.Reader) error {
+			return r.Scan(kv.Range{Prefix: []byte{tableLimit}, KeysOnly: true}, func(k, _ []byte) bool {
+				old = append(old, append([]byte(nil), k...))
+				return len(old) < convertAtOnce
+			})
+		})
+		if err != nil || len(old) == 0 {
+			return err
+		}
+		if err := deleteAll(ctx, store, old); err != nil {
+			return err
+		}
+	}
+}
 
-func (l *Limiter) restore(r row, now int64) {
+const (
+	// loadPage is how many keys one view reads: it is over in well under a second.
+	loadPage = 100_000
+	// convertAtOnce is how many old rows one transaction deletes.
+	convertAtOnce = 20_000
+)
+
+// restore takes in what the store says of a key, later pages after earlier ones:
+// that it is full again, too.
+func (l *Limiter) restore(r row, now int64, dirty bool) {
 	s := &l.shards[r.key.shard()]
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	// No clock is so far off, nor any limit so long, that an instant beyond were true.
+	if r.tat <= now || r.tat > now+2*int64(maxSpan) {
+		if i, ok := s.find(r.key); ok {
+			s.remove(i)
+		}
+		return
+	}
 	l.dropped.Add(s.makeRoom(r.key, l.maxEach, now))
-	s.put(r.key, r.tat, false)
+	s.put(r.key, r.tat, dirty)
 }
 
 func deleteAll(ctx context.Context, store kv.Store, keys [][]byte) error {
@@ -139,8 +173,13 @@ func (l *Limiter) last(ctx context.Context, store kv.Store) error {
 }
 
 // Snapshot writes what changed since the last one. What could not be written is
-// written by the next.
+// written by the next. It is for one goroutine.
 func (l *Limiter) Snapshot(ctx context.Context, store kv.Store) error {
+	old, err := l.review(ctx, store)
+	if err != nil {
+		return err
+	}
+	l.pages.wrote = 0
 	var rows []row
 	for i := range l.shards {
 		s := &l.shards[i]
@@ -161,23 +200,17 @@ func (l *Limiter) Snapshot(ctx context.Context, store kv.Store) error {
 			rows = rows[:0]
 		}
 	}
-	return l.write(ctx, store, rows)
+	if err := l.write(ctx, store, rows); err != nil {
+		return err
+	}
+	return l.drop(ctx, store, old)
 }
 
 func (l *Limiter) write(ctx context.Context, store kv.Store, rows []row) error {
 	if len(rows) == 0 {
 		return nil
 	}
-	now := time.Now().UnixNano()
-	err := store.Update(ctx, func(w kv.Writer) error {
-		for _, r := range rows {
-			life := time.Duration(max(0, r.tat-now)) + rowGrace
-			if err := w.PutFor(keyLimit(r.key), binary.BigEndian.AppendUint64(nil, uint64(r.tat)), life); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	err := l.writePage(ctx, store, rows)
 	if err == nil {
 		return nil
 	}
