@@ -62,12 +62,15 @@ func ParseID(s string) (ID, error) {
 // as the ids do.
 func (id ID) String() string {
 	var text [IDLen]byte
-	idText.Encode(text[:], id[:])
-	return string(text[:])
+	return string(id.Append(text[:0]))
 }
 
 // Append appends what String gives.
-func (id ID) Append(b []byte) []byte { return idText.AppendEncode(b, id[:]) }
+func (id ID) Append(b []byte) []byte {
+	var text [IDLen]byte
+	idText.Encode(text[:], id[:])
+	return append(b, text[:]...)
+}
 
 // IsZero reports whether id names no message.
 func (id ID) IsZero() bool { return id == ID{} }

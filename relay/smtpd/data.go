@@ -147,7 +147,7 @@ func (s *session) finish(ctx context.Context, f *inflow) error {
 		s.log(ctx, slog.LevelDebug, "message accepted", slog.String("id", receipt.ID.String()),
 			slog.Int("recipients", s.taken), slog.Int64("octets", f.size))
 	}
-	text := string(receipt.ID.Append([]byte("queued as ")))
+	text := string(receipt.ID.Append(append(make([]byte, 0, 64), "queued as "...)))
 	if len(receipt.Warnings) > 0 {
 		text = strings.Join(receipt.Warnings, "\n") + "\n" + text
 	}
