@@ -141,16 +141,28 @@ func (s *Spool) Changed() <-chan struct{} { return s.feed.wait() }
 // Events gives up to limit events with numbers from from on, in order, and the
 // number to go on from. Only events on stable storage are given.
 func (s *Spool) Events(ctx context.Context, from uint64, limit int) ([]mail.Event, uint64, error) {
-	return s.EventsOf(ctx, nil, from, limit)
+	return s.EventsOf(ctx, Choice{}, from, limit)
 }
 
-// EventsOf is Events for those of some types, nil meaning all; up to limit are
-// looked at. The events of the last moments are read from memory.
-func (s *Spool) EventsOf(ctx context.Context, types []mail.EventType, from uint64, limit int) ([]mail.Event, uint64, error) {
+// Choice is which events somebody is given; the zero value is all.
+type Choice struct {
+	Types []mail.EventType // none means all
+	// Asked leaves out deliveries of which nobody asked to be told, which nearly
+	// all are.
+	Asked bool
+}
+
+func (c *Choice) takes(k kind) bool {
+	return (len(c.Types) == 0 || slices.Contains(c.Types, k.typ)) && (!c.Asked || k.success || k.typ != mail.EventDelivered)
+}
+
+// EventsOf is Events for a choice of them; up to limit are looked at. The
+// events of the last moments are read from memory.
+func (s *Spool) EventsOf(ctx context.Context, choice Choice, from uint64, limit int) ([]mail.Event, uint64, error) {
 	if limit <= 0 {
 		return nil, from, nil
 	}
-	p := eventPage{s: s, types: types, next: from}
+	p := eventPage{s: s, choice: choice, next: from}
 	var room [64]recent
 	found, synced := s.feed.recent(from, limit, room[:0])
 	var err error
@@ -168,10 +180,10 @@ func (s *Spool) EventsOf(ctx context.Context, types []mail.EventType, from uint6
 	return p.events, p.next, nil
 }
 
-// eventPage gathers the events of some types.
+// eventPage gathers events.
 type eventPage struct {
 	s      *Spool
-	types  []mail.EventType
+	choice Choice
 	events []mail.Event
 	next   uint64
 }
@@ -195,9 +207,9 @@ func (p *eventPage) read(ctx context.Context, synced uint64, limit int) error {
 
 // take takes an event of which only the row is known.
 func (p *eventPage) take(seq uint64, value []byte) error {
-	if len(p.types) > 0 {
-		if e, ok := peekEvent(value); ok {
-			return p.takeRecent(recent{seq, e.Type, value})
+	if len(p.choice.Types) > 0 {
+		if e, ok := peekEvent(value); ok { // it does not tell whether somebody asked
+			return p.takeRecent(recent{seq, kind{e.Type, true}, value})
 		}
 	}
 	e, err := p.s.codec.event(seq, value)
@@ -208,9 +220,9 @@ func (p *eventPage) take(seq uint64, value []byte) error {
 	return nil
 }
 
-// takeRecent reads the row only if somebody asked for events of its type.
+// takeRecent reads the row only if such events are chosen.
 func (p *eventPage) takeRecent(r recent) error {
-	if !p.wants(r.typ) {
+	if !p.choice.takes(r.kind) {
 		p.next = r.seq + 1
 		return nil
 	}
@@ -223,14 +235,10 @@ func (p *eventPage) takeRecent(r recent) error {
 }
 
 func (p *eventPage) add(e mail.Event) {
-	if p.wants(e.Type) {
+	if p.choice.takes(kindOf(&e)) {
 		p.events = append(p.events, e)
 	}
 	p.next = e.Seq + 1
-}
-
-func (p *eventPage) wants(typ mail.EventType) bool {
-	return len(p.types) == 0 || slices.Contains(p.types, typ)
 }
 
 // Append adds events to the feed and to the timelines of their messages, in
@@ -255,7 +263,7 @@ func (t *tx) appendEvent(e *mail.Event) error {
 	if err != nil {
 		return err
 	}
-	seq, err := t.event(e.Type, b)
+	seq, err := t.event(kindOf(e), b)
 	if err != nil || e.Message.IsZero() {
 		return err
 	}

@@ -81,7 +81,7 @@ type prepared struct {
 	facts  rows // the message; rows that are used again as soon as they are stored
 	due    rows // keys
 	events rows
-	told   []mail.EventType // the types of events
+	told   []kind // of events
 
 	body  blob.Pending
 	extra func(kv.Writer) error
@@ -168,7 +168,7 @@ func (s *Spool) prepare(m *mail.Message, rs []mail.Recipient, acc *mail.Acceptan
 
 // tell adds an event.
 func (p *prepared) tell(e *mail.Event) error {
-	p.told = append(p.told, e.Type)
+	p.told = append(p.told, kindOf(e))
 	return p.events.event(e)
 }
 
@@ -274,8 +274,8 @@ func (t *tx) put(p *prepared) error {
 	}
 	h := p.head
 	h.Events = t.list[:0]
-	for i, typ := range p.told {
-		seq, err := t.event(typ, p.events.at(i))
+	for i, k := range p.told {
+		seq, err := t.event(k, p.events.at(i))
 		if err != nil {
 			return err
 		}

@@ -12,9 +12,17 @@ const (
 // recent is an event as it is stored.
 type recent struct {
 	seq   uint64
-	typ   mail.EventType
+	kind  kind
 	value []byte
 }
+
+// kind is by what followers choose events.
+type kind struct {
+	typ     mail.EventType
+	success bool // somebody asked to be told
+}
+
+func kindOf(e *mail.Event) kind { return kind{e.Type, e.Success} }
 
 // recents are the events of the last moments, so that who follows the feed
 // closely need not read them from the store. One that is not here may all the

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"testing"
 
 	"behalf/internal/kv"
@@ -112,7 +113,7 @@ func TestRecentEventsOfAFunctionThatRunsAgain(t *testing.T) {
 	e := mail.Event{At: now(), Type: "test.event"}
 	b, _ := encodeEvent(&e)
 	run := s.tx()
-	write := func(t *tx) error { _, err := t.event(e.Type, b); return err }
+	write := func(t *tx) error { _, err := t.event(kindOf(&e), b); return err }
 	err := st.Update(t.Context(), func(w kv.Writer) error {
 		if err := run.run(w, write); err != nil {
 			return err
@@ -134,7 +135,7 @@ func TestRecentEventsAreBounded(t *testing.T) {
 		var rs recents
 		value := make([]byte, size)
 		for seq := uint64(1_000_000); seq < 1_005_000; seq += 1 + seq%7/6 { // with gaps
-			rs.keep(recent{seq, "test.event", value})
+			rs.keep(recent{seq, kind{typ: "test.event"}, value})
 			n, bytes := 0, 0
 			if seq%100 == 0 {
 				for _, s := range rs.slots {
@@ -148,5 +149,36 @@ func TestRecentEventsAreBounded(t *testing.T) {
 				t.Fatalf("the newest of %d octets is not kept", size)
 			}
 		}
+	}
+}
+
+// Of deliveries only those are given of which somebody asked to be told, from
+// memory and from the store alike.
+func TestChoiceOfEvents(t *testing.T) {
+	s := openSpool(t, memStore(t), newBodies(), Options{})
+	m, rs := message(s, 7, "a@dest.example", "b@dest.example", "c@dest.example")
+	st := accept(t, s, m, rs)
+	for i := range 3 {
+		o := delivered(st, i)
+		o.Events[0].Recipients, o.Events[0].Success = []int{i}, i == 1
+		settle(t, s, o)
+	}
+	delivery := []mail.EventType{mail.EventDelivered}
+	for _, from := range []string{"memory", "the store"} {
+		for _, c := range []struct {
+			choice Choice
+			want   int
+		}{{Choice{}, 4}, {Choice{Types: delivery}, 3}, {Choice{Asked: true}, 2}, {Choice{Types: delivery, Asked: true}, 1}, {Choice{Types: []mail.EventType{mail.EventFailed}}, 0}} {
+			es, next, err := s.EventsOf(t.Context(), c.choice, 0, 100)
+			if err != nil || len(es) != c.want || next != 5 {
+				t.Errorf("%+v from %s: %d events up to %d, %v; want %d", c.choice, from, len(es), next, err, c.want)
+			}
+			for _, e := range es {
+				if c.choice.Asked && e.Type == mail.EventDelivered && (!e.Success || !slices.Equal(e.Recipients, []int{1})) {
+					t.Errorf("%+v from %s: %+v", c.choice, from, e)
+				}
+			}
+		}
+		s.feed.forget(1, 2, 3, 4)
 	}
 }

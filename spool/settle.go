@@ -216,7 +216,7 @@ func (t *tx) settleEvents(p *settling, h *head, ignored []int) (wrote bool, err 
 				return wrote, err
 			}
 		}
-		seq, err := t.event(e.Type, b)
+		seq, err := t.event(kindOf(e), b)
 		if err != nil {
 			return wrote, err
 		}

@@ -162,7 +162,7 @@ func (t *tx) writeAge(a age) error {
 
 // event writes an encoded event under the next number. Nobody changes the
 // encoded event any more: it is kept for those who follow.
-func (t *tx) event(typ mail.EventType, encoded []byte) (uint64, error) {
+func (t *tx) event(k kind, encoded []byte) (uint64, error) {
 	seq, reserve := t.s.feed.take()
 	if reserve > t.reserved {
 		t.reserved = reserve
@@ -170,7 +170,7 @@ func (t *tx) event(typ mail.EventType, encoded []byte) (uint64, error) {
 			return 0, err
 		}
 	}
-	t.wrote = append(t.wrote, recent{seq, typ, encoded})
+	t.wrote = append(t.wrote, recent{seq, k, encoded})
 	t.key = appendKeyEvent(t.key[:0], t.s.p, seq)
 	return seq, t.w.Put(t.key, encoded)
 }

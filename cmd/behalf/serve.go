@@ -253,7 +253,7 @@ func (s *server) openIntake(ctx context.Context) error {
 		Hostname: s.c.Hostname, MaxSize: int64(s.c.Submission.MaxSize), MaxRecipients: s.c.Submission.MaxRecipients,
 		MaxAge: s.c.Delivery.MaxAge.D(), Log: s.log, Metrics: s.metrics, Shed: s.shed, Journal: s.journal,
 	})
-	s.notices = follow.New(s.spool, s.store, "notice", outcome.Handle, follow.Options{Types: outcome.Types(), Linger: 10 * time.Millisecond, Log: s.log})
+	s.notices = follow.New(s.spool, s.store, "notice", outcome.Handle, follow.Options{Choice: outcome.Choice(), Linger: 10 * time.Millisecond, Log: s.log})
 	if err := s.notices.Prepare(ctx); err != nil {
 		return fmt.Errorf("preparing the notices: %w", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"behalf/internal/kv"
 	"behalf/mail"
 	"behalf/mail/dsn"
+	"behalf/spool"
 )
 
 // row is one fact to report.
@@ -58,9 +59,9 @@ const gather = 5 * time.Second
 // for one, patience calls for no more).
 const reportDelay = 4 * time.Hour
 
-// Types are the events that Handle is for.
-func Types() []mail.EventType {
-	return []mail.EventType{mail.EventFailed, mail.EventExpired, mail.EventDelivered, mail.EventDelayed}
+// Choice is the events that Handle is for.
+func Choice() spool.Choice {
+	return spool.Choice{Types: []mail.EventType{mail.EventFailed, mail.EventExpired, mail.EventDelivered, mail.EventDelayed}, Asked: true}
 }
 
 // Handle is the follower: it notes the facts that may have to be reported. A

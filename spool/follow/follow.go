@@ -33,8 +33,8 @@ type Handler func(w kv.Writer, events []mail.Event) error
 
 // Options of a follower; the zero value works.
 type Options struct {
-	Batch int              // events in one transaction; default 256
-	Types []mail.EventType // that the handler is for; none means all
+	Batch  int          // events in one transaction; default 256
+	Choice spool.Choice // of the events that the handler is for
 	// Linger is how long events wait for company, so that a busy relay is not
 	// slowed by its followers; default none.
 	Linger time.Duration
@@ -158,7 +158,7 @@ func (f *Follower) step(ctx context.Context, batch int) (bool, error) {
 		return false, err
 	}
 	from := f.next.Load()
-	events, next, err := f.sp.EventsOf(ctx, f.o.Types, from, batch)
+	events, next, err := f.sp.EventsOf(ctx, f.o.Choice, from, batch)
 	if err != nil || next == from {
 		return false, err
 	}

@@ -372,7 +372,7 @@ func TestTypes(t *testing.T) {
 		st := mem.New(mem.Options{})
 		defer st.Close()
 		sp := open(t, st)
-		f := follow.New(sp, st, "test", handle, follow.Options{Types: []mail.EventType{"test.row"}})
+		f := follow.New(sp, st, "test", handle, follow.Options{Choice: spool.Choice{Types: []mail.EventType{"test.row"}}})
 		if err := f.Prepare(t.Context()); err != nil {
 			t.Fatal(err)
 		}
