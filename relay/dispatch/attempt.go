@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"behalf/internal/blob"
@@ -33,8 +34,10 @@ type job struct {
 	r       ref
 	version int // of m when it was begun
 
-	slot      bool // counts in its site's window
-	diverting bool // counts in its site's divertings
+	place                 // among the jobs under way
+	atPeer    atomic.Bool // its worker waits for somebody else to answer
+	slot      bool        // counts in its site's window
+	diverting bool        // counts in its site's divertings
 
 	lane  mail.Lane
 	st    *spool.Stored
@@ -66,6 +69,9 @@ func (d *Dispatcher) worker(ctx context.Context) {
 	h.open = h.openBody
 	defer h.end()
 	for j := range d.work {
+		if j == nil {
+			return // there are more workers than jobs
+		}
 		if j.large {
 			j.outcome.Changes = d.stored(ctx, j.m.id, j.outcome.Changes)
 			d.reports <- j
@@ -98,7 +104,9 @@ func (d *Dispatcher) doAsk(ctx context.Context, j *job) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
+	j.atPeer.Store(true)
 	site, err := d.siteOf(ctx, j.st.Message, j.lane)
+	j.atPeer.Store(false)
 	if err != nil || site == "" {
 		u, domain, _ := j.lane.Parts()
 		site = string(u) + ":" + domain
@@ -152,7 +160,9 @@ func (d *Dispatcher) try(base context.Context, h *hand, j *job) {
 		}
 		return
 	}
+	j.atPeer.Store(true)
 	results := d.deliver(ctx, up, &h.job)
+	j.atPeer.Store(false)
 	for i := range h.job.To {
 		a := attemptOf(&results[i], start, wish, hop, h.job.To[i].From)
 		d.conclude(base, j, j.ended+i, &a)

@@ -24,7 +24,8 @@ type Options struct {
 	Log      *slog.Logger          // default: none
 	Metrics  prometheus.Registerer // default: none
 
-	Workers   int   // attempts at once; default 512
+	Workers   int   // attempts at once, but for those that wait for a peer; default 512
+	Waiting   int   // attempts that have waited for a peer for a second, besides; default 4 a worker
 	PerTenant int   // of them for one tenant; default half
 	Heads     int   // references in memory, all queues together; default 64 Ki
 	Young     int64 // octets of memory that messages keep up to their first attempt; default 32 MiB
@@ -56,6 +57,7 @@ func (o Options) withDefaults() Options {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	orDefault(&o.Workers, 512)
+	orDefault(&o.Waiting, 4*o.Workers)
 	orDefault(&o.PerTenant, max(1, o.Workers/2))
 	orDefault(&o.Heads, 64<<10)
 	orDefault(&o.Young, 32<<20)
@@ -113,6 +115,8 @@ type owner struct {
 	unsited  int // likewise where the site is not known yet
 	openings int // of closed sites, so far
 	busy     int // jobs under way
+	waiting  int // of them, those that do not count as workers
+	started  jobLine
 	workers  int // goroutines
 	stopping bool
 	failed   error
@@ -128,8 +132,8 @@ func New(sp store, planner Planner, o Options) *Dispatcher {
 		full:    overflow{signal: make(chan struct{}, 1)},
 		resumes: make(chan string, 64),
 		calls:   make(chan func(time.Time)),
-		reports: make(chan *job, o.Workers),
-		work:    make(chan *job, o.Workers),
+		reports: make(chan *job, o.Workers+o.Waiting),
+		work:    make(chan *job, 2*(o.Workers+o.Waiting)), // and as many words to end
 		loads:   make(chan loadRequest),
 		loaded:  make(chan loadResult),
 		chores:  make(chan *pendingOp),
@@ -272,23 +276,31 @@ func (d *Dispatcher) turn(now time.Time, spawn func()) {
 			d.look(a.site, now)
 		}
 	}
+	d.lookAfterWaiting(now)
 	d.schedule(now)
-	for d.workers < d.busy && d.workers < d.o.Workers {
-		d.workers++
-		spawn()
-	}
+	d.staff(spawn)
 	if now.Sub(d.tidied) > time.Minute {
 		d.tidy(now)
 	}
 	d.backlog.Store(int64(d.openReady()))
 	d.metrics.inFlight.Set(float64(d.busy))
+	d.metrics.waiting.Set(float64(d.waiting))
 }
 
 func (d *Dispatcher) nextAlarm() time.Duration {
-	if d.stopping || len(d.alarms) == 0 {
+	if d.stopping {
 		return time.Minute
 	}
-	return max(0, time.Until(d.alarms[0].at))
+	at := time.Now().Add(time.Minute)
+	if len(d.alarms) > 0 {
+		at = d.alarms[0].at
+	}
+	if d.started.first != nil {
+		if check := d.nextCheck(); check.Before(at) {
+			at = check
+		}
+	}
+	return max(0, time.Until(at))
 }
 
 // fail ends everything: what a settle wrote is not known.

@@ -24,6 +24,7 @@
 //     its queue's cursor, with a wake or a load to come.
 //   - All changes of recipients after accept go through here, operations and
 //     expiry included; the outcome of an attempt beats what came later.
+//   - An attempt that only waits for a peer keeps no worker from others.
 //   - A dead or suspended site costs others nothing: its queues leave the ring,
 //     and what can go another way does so without waiting for it.
 package dispatch

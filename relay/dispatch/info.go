@@ -100,13 +100,13 @@ func (d *Dispatcher) binding(q *queue, now time.Time) Limit {
 		return LimitNone
 	case q.head.len() == 0:
 		return LimitReading
-	case q.tenant.busy >= d.o.PerTenant:
+	case d.capped(q.tenant):
 		return LimitTenant
 	case s != nil && s.pace.Next(now).After(now):
 		return LimitPace
-	case s != nil && s.busy >= s.limit():
+	case s != nil && s.busy >= d.limit(s, now):
 		return LimitWindow
-	case d.busy >= d.o.Workers:
+	case d.noPlace():
 		return LimitWorkers
 	}
 	return LimitNone

@@ -10,8 +10,9 @@ import (
 )
 
 // start gives j to a worker.
-func (d *Dispatcher) start(j *job) {
+func (d *Dispatcher) start(j *job, now time.Time) {
 	d.busy++
+	d.takePlace(j, now)
 	j.q.busy++
 	j.q.tenant.busy++
 	j.m.uses++
@@ -44,6 +45,7 @@ const maxSpare = 64
 // then on.
 func (d *Dispatcher) end(j *job, now time.Time) {
 	d.busy--
+	d.giveBack(j)
 	j.q.busy--
 	j.q.tenant.busy--
 	d.uncap(j.q.tenant)
@@ -67,7 +69,7 @@ func (d *Dispatcher) end(j *job, now time.Time) {
 
 // uncap sends the next queue that waits for its tenant's bound to the ring.
 func (d *Dispatcher) uncap(t *tenant) {
-	if t.busy < d.o.PerTenant {
+	if !d.capped(t) {
 		if q := t.capped.pop(); q != nil {
 			d.enlist(q)
 		}
@@ -75,13 +77,13 @@ func (d *Dispatcher) uncap(t *tenant) {
 }
 
 // ask has a worker find out where q's lane leads. It needs a message for that.
-func (d *Dispatcher) ask(q *queue) {
+func (d *Dispatcher) ask(q *queue, now time.Time) {
 	r := d.pop(q)
 	m := r.msg
 	q.asking = true
 	j := d.job()
 	j.kind, j.q, j.m, j.r, j.version, j.lane, j.st = jobAsk, q, m, r, m.version, q.key.Lane, m.st
-	d.start(j)
+	d.start(j, now)
 	d.pushBack(q, r)
 	d.unuse(m)
 }
@@ -98,9 +100,9 @@ func (d *Dispatcher) launch(q *queue, now time.Time) {
 	j.q, j.s, j.m, j.r, j.lane, j.slot = q, q.site, m, r, q.key.Lane, true
 	switch {
 	case m.st == nil:
-		d.fetch(j)
+		d.fetch(j, now)
 	case d.pick(j, now):
-		d.start(j)
+		d.start(j, now)
 	}
 }
 
@@ -130,9 +132,9 @@ func (d *Dispatcher) resume(m *message) {
 }
 
 // fetch has a worker load j's message.
-func (d *Dispatcher) fetch(j *job) {
+func (d *Dispatcher) fetch(j *job, now time.Time) {
 	j.kind, j.version, j.m.reading = jobRead, j.m.version, true
-	d.start(j)
+	d.start(j, now)
 }
 
 // pick chooses the recipients of j among those its reference points to, and
@@ -279,10 +281,10 @@ func (d *Dispatcher) divert(q *queue, now time.Time) {
 			s.wait(q)
 			d.recount(q)
 			return
-		case d.busy >= d.o.Workers:
+		case d.noPlace():
 			d.settleIn(q)
 			return
-		case q.tenant.busy >= d.o.PerTenant:
+		case d.capped(q.tenant):
 			q.tenant.capped.push(q)
 			return
 		}
@@ -302,9 +304,9 @@ func (d *Dispatcher) divertRef(q *queue, r ref, now time.Time) {
 	j.diverting, j.cause, j.since = true, s.cause(), s.window.Since()
 	switch {
 	case m.st == nil:
-		d.fetch(j)
+		d.fetch(j, now)
 	case d.pick(j, now):
-		d.start(j)
+		d.start(j, now)
 	}
 }
 

@@ -13,6 +13,7 @@ type metrics struct {
 	deliveries *prometheus.CounterVec
 	latency    prometheus.Histogram
 	inFlight   prometheus.Gauge
+	waiting    prometheus.Gauge
 }
 
 func newMetrics(r prometheus.Registerer) metrics {
@@ -31,9 +32,13 @@ func newMetrics(r prometheus.Registerer) metrics {
 			Name: "behalf_dispatch_jobs",
 			Help: "Attempts under way, their settling included.",
 		}),
+		waiting: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "behalf_dispatch_waiting",
+			Help: "Attempts under way that only wait for a peer: they do not count as workers.",
+		}),
 	}
 	if r != nil {
-		r.MustRegister(m.deliveries, m.latency, m.inFlight)
+		r.MustRegister(m.deliveries, m.latency, m.inFlight, m.waiting)
 	}
 	return m
 }

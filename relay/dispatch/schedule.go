@@ -246,7 +246,7 @@ func (d *Dispatcher) want(q *queue) {
 
 // schedule starts jobs while there are workers for them.
 func (d *Dispatcher) schedule(now time.Time) {
-	for d.busy < d.o.Workers {
+	for !d.noPlace() {
 		q := d.nextInRing()
 		if q == nil {
 			return
@@ -286,16 +286,16 @@ func (d *Dispatcher) step(q *queue, now time.Time) {
 	switch {
 	case q.head.len() == 0:
 		d.settleIn(q)
-	case q.tenant.busy >= d.o.PerTenant:
+	case d.capped(q.tenant):
 		q.tenant.capped.push(q)
 	case s == nil || s.open && !q.sited.IsZero() && now.Sub(q.sited) > siteAge:
-		d.ask(q)
+		d.ask(q, now)
 	case !s.open && !s.mayProbe(now):
 		d.divert(q, now)
 	case s.open && s.pace.Next(now).After(now):
 		s.wait(q)
 		d.alarms.sooner(&s.alarm, s.pace.Next(now))
-	case s.room() <= 0:
+	case d.room(s, now) <= 0:
 		s.wait(q)
 	default:
 		d.launch(q, now)
@@ -313,7 +313,7 @@ func (d *Dispatcher) unpark(s *site, now time.Time) {
 		d.unparkClosed(s, now)
 		return
 	}
-	n := s.room()
+	n := d.room(s, now)
 	if n <= 0 {
 		return
 	}
@@ -437,12 +437,16 @@ func (d *Dispatcher) tidy(now time.Time) {
 		if s.idle(now) {
 			d.alarms.drop(&s.alarm)
 			delete(d.sites, k)
+			continue
 		}
+		d.unpark(s, now) // what waited while the waiting account was crowded
 	}
 	for id, t := range d.tenants {
 		if t.queues == 0 && t.busy == 0 {
 			delete(d.tenants, id)
+			continue
 		}
+		d.uncap(t)
 	}
 	for id, at := range d.touched {
 		if now.Sub(at) > trusted {

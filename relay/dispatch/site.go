@@ -17,6 +17,8 @@ type site struct {
 	pace   Pace
 	busy   int // jobs under way
 
+	answered time.Time // when somebody last had a session
+
 	promised int // slots kept for queues on their way to the ring
 	waiting  [2]turns
 	resting  list // queues with nothing but what waits for the site to open
@@ -101,8 +103,8 @@ func (s *site) limit() int {
 	return s.window.Size()
 }
 
-// room is how many more jobs may start, slots kept for others set aside.
-func (s *site) room() int { return s.limit() - s.busy - s.promised }
+// silent reports whether nobody has had a session here lately.
+func (s *site) silent(now time.Time) bool { return now.Sub(s.answered) > silentAfter }
 
 // divertable reports whether messages here should look for another way now.
 func (s *site) divertable(now time.Time) bool {
@@ -150,6 +152,9 @@ func (s *site) idle(now time.Time) bool {
 
 // judge takes in what a job taught about the site.
 func (s *site) judge(v verdict, now time.Time) {
+	if v.kind >= alive {
+		s.answered = now
+	}
 	if v.failure != nil {
 		s.last = v.failure
 	}
