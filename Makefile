@@ -1,7 +1,7 @@
 # make run    build, start the relay with a worked example, and stay up
 # make test   install what the tests need (Debian, as root) and run all of them
-# make build  the one static binary, bin/behalf
-# make build-openssl  bin/behalf-openssl, which signs with the OpenSSL of the host
+# make build  the one static binary, bin/behalf; beside it bin/behalf-rsa, by which it
+#             signs with the OpenSSL of the host where there is one
 # make fuzz   run every fuzz target for FUZZTIME (default 60s)
 # make bench  measure beside Postfix, and Postfix with OpenDKIM, on loopback; BENCH='-only curves' and the like
 #             for other parts, BENCH=-quick for a look, bin/bench -h for all
@@ -14,15 +14,11 @@ BENCH    ?=
 REV      ?=
 VERSION  ?= $(shell git describe --tags --always 2>/dev/null || echo dev)
 
-.PHONY: run test build build-openssl bench microbench fuzz cover unit e2e lint deps clean
+.PHONY: run test build bench microbench fuzz cover unit e2e lint deps clean
 
 build:
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/behalf ./cmd/behalf
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ ./cmd/behalf ./cmd/behalf-rsa
 	ln -sf behalf bin/sendmail
-
-# The tags netgo and osusergo keep all else as it is in the static binary.
-build-openssl:
-	CGO_ENABLED=1 $(GO) build -trimpath -tags openssl,netgo,osusergo -ldflags '-s -w -X main.version=$(VERSION)' -o bin/behalf-openssl ./cmd/behalf
 
 run: build
 	scripts/run-example

@@ -630,7 +630,7 @@ func TestCompletions(t *testing.T) {
 }
 
 func TestOffline(t *testing.T) {
-	if r := exec(t, rootCommand(), "", "version"); r.code != 0 || r.out != version+"\nRSA: "+hostRSA().String()+"\n" {
+	if r := exec(t, rootCommand(), "", "version"); r.code != 0 || !strings.HasPrefix(r.out, version+"\nRSA: Go (there is no /") || !strings.HasSuffix(r.out, "/behalf-rsa)\n") {
 		t.Errorf("%+v", r)
 	}
 	if r := exec(t, rootCommand(), "", "config", "schema"); r.code != 0 || !strings.Contains(r.out, `"$schema"`) {

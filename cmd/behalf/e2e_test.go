@@ -33,8 +33,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// binary is the program that E2E_BEHALF names, with sendmail beside it, or one
-// that is built here once.
+// binary is the program that E2E_BEHALF names, with sendmail and behalf-rsa beside
+// it, or one that is built here once.
 func binary(t testing.TB) string {
 	t.Helper()
 	if path := os.Getenv("E2E_BEHALF"); path != "" {
@@ -44,7 +44,8 @@ func binary(t testing.TB) string {
 		if binDir, buildErr = os.MkdirTemp("", "behalf-bin-"); buildErr != nil {
 			return
 		}
-		cmd := exec.Command("go", "build", "-o", filepath.Join(binDir, "behalf"), ".")
+		cmd := exec.Command("go", "build", "-o", binDir, ".", "../behalf-rsa")
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			buildErr = fmt.Errorf("building the program: %w\n%s", err, out)
 			return

@@ -106,7 +106,7 @@ func versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version, and what signs with RSA", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s\nRSA: %s\n", version, hostRSA())
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s\nRSA: %s\n", version, whatSigns(cmd.Context(), rsaHelper(nil)))
 			return err
 		},
 	}

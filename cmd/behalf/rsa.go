@@ -1,54 +1,33 @@
 package main
 
 import (
-	"crypto"
-	"crypto/rsa"
-	"errors"
+	"context"
 	"log/slog"
+	"os"
+	"path/filepath"
 
-	"behalf/mail/sign/openssl"
+	"behalf/mail/sign/aside"
 )
 
-// rsaSource is what makes RSA signatures: the host's OpenSSL in the build that
-// looks for it, where there is one, else Go.
-type rsaSource struct {
-	lib *openssl.Library
-	err error // why there is none
-}
+// rsaProgram makes RSA signatures if it lies beside this program.
+const rsaProgram = "behalf-rsa"
 
-func hostRSA() rsaSource {
-	lib, err := openssl.Open()
-	return rsaSource{lib, err}
-}
-
-// String names the source for people.
-func (r rsaSource) String() string {
-	switch {
-	case r.err == nil:
-		return r.lib.Version()
-	case errors.Is(r.err, openssl.ErrNotBuilt):
-		return "Go"
-	}
-	return "Go (OpenSSL was not found: " + r.err.Error() + ")"
-}
-
-// signers is tenant.Options.RSA. It logs which signs; the build that is there
-// for OpenSSL warns when Go does.
-func (r rsaSource) signers(log *slog.Logger) func(*rsa.PrivateKey) crypto.Signer {
-	if r.err != nil && !errors.Is(r.err, openssl.ErrNotBuilt) {
-		log.Warn("OpenSSL was not found; Go signs with RSA, which takes two to five times as long", "err", r.err)
-		return nil
-	}
-	log.Info("RSA signatures", "by", r.String())
-	if r.err != nil {
-		return nil
-	}
-	return func(k *rsa.PrivateKey) crypto.Signer {
-		s, err := r.lib.Key(k)
-		if err != nil {
-			log.Warn("OpenSSL does not take an RSA key; Go signs with it", "err", err)
-			return k
+// rsaHelper is the program beside this one, links resolved. It need not be there.
+func rsaHelper(log *slog.Logger) *aside.Helper {
+	path := rsaProgram // nowhere, when this program cannot tell where it is
+	if self, err := os.Executable(); err == nil {
+		if real, err := filepath.EvalSymlinks(self); err == nil {
+			path = filepath.Join(filepath.Dir(real), rsaProgram)
 		}
-		return s
 	}
+	return aside.New(path, aside.Options{Log: log})
+}
+
+// whatSigns names for people what makes RSA signatures on this host.
+func whatSigns(ctx context.Context, h *aside.Helper) string {
+	version, err := h.Version(ctx)
+	if err != nil {
+		return "Go (" + err.Error() + ")"
+	}
+	return version
 }

@@ -27,6 +27,7 @@ import (
 	"behalf/limit"
 	"behalf/limit/habit"
 	"behalf/mail"
+	"behalf/mail/sign/aside"
 	"behalf/policies"
 	"behalf/policy"
 	"behalf/policy/journal"
@@ -73,6 +74,7 @@ type server struct {
 	reporter  *outcome.Reporter
 	adminKey  string
 	throttle  *throttle.Throttle // of failed logins, for all doors
+	rsa       *aside.Helper
 
 	smtp  []door
 	http  []*httpDoor
@@ -94,7 +96,7 @@ type httpDoor struct {
 // newServer opens the data, wires the parts bottom-up and binds the doors.
 // Nothing runs yet.
 func newServer(ctx context.Context, c *config.Config, log *slog.Logger) (*server, error) {
-	s := &server{c: c, log: log, reg: obs.Registry(), throttle: throttle.New()}
+	s := &server{c: c, log: log, reg: obs.Registry(), throttle: throttle.New(), rsa: rsaHelper(log)}
 	for _, step := range []func(context.Context) error{s.openData, s.openDirectory, s.openPolicy, s.openWays, s.openIntake, s.openSMTP, s.openHTTP} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, s.closeAll())
@@ -166,7 +168,7 @@ func exists(path string) bool {
 
 // openDirectory opens tenants and what the DNS says of them.
 func (s *server) openDirectory(ctx context.Context) (err error) {
-	o := tenant.Options{PlatformDomain: s.c.PlatformDomain, SendingDomain: s.c.SendingDomain, PlatformRoute: s.c.Upstream.Platform != nil, Log: s.log, RSA: hostRSA().signers(s.log)}
+	o := tenant.Options{PlatformDomain: s.c.PlatformDomain, SendingDomain: s.c.SendingDomain, PlatformRoute: s.c.Upstream.Platform != nil, Log: s.log, RSA: s.rsa.Key}
 	o.Connection = func(t mail.TenantID, name string) { s.dispatch.Resume(t, mail.UpstreamID(mail.ConnectionPrefix+name)) }
 	if s.c.Capture {
 		o.DefaultUpstream = mail.UpstreamMailbox
@@ -302,7 +304,7 @@ func (s *server) run(ctx context.Context) error {
 	}()
 	var layers []*layer
 	for _, parts := range [][]func(context.Context) error{
-		{paceCollector, s.limitsRun, s.journalRun, s.usage.Run, s.habits.Run, s.bulk.Run, s.lists.Run, s.directory.Run, s.spool.Run},
+		{paceCollector, s.limitsRun, s.journalRun, s.usage.Run, s.habits.Run, s.bulk.Run, s.lists.Run, s.directory.Run, s.rsa.Run, s.spool.Run},
 		{s.notices.Run, s.reporter.Run, s.policy.Run},
 		{s.dispatch.Run},
 		s.doors(),
