@@ -11,6 +11,7 @@ import (
 
 	"behalf/internal/libcrypto"
 	"behalf/internal/testkit/lab"
+	"behalf/internal/testkit/need"
 )
 
 // TestE2ERSA: signatures verify whoever makes them: the host's OpenSSL in the
@@ -19,7 +20,7 @@ import (
 func TestE2ERSA(t *testing.T) {
 	t.Parallel()
 	if _, err := libcrypto.Open(libcrypto.Soname); err != nil {
-		t.Skip("this host has no OpenSSL 3: ", err)
+		need.Missing(t, "this host has no OpenSSL 3: ", err)
 	}
 	w := lab.NewWorld(t, nil, nil)
 	relay := func(binary string) *lab.Relay {

@@ -15,13 +15,15 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"behalf/internal/testkit/need"
 )
 
 func opened(t testing.TB) *Library {
 	t.Helper()
 	l, err := Open(Soname)
 	if err != nil {
-		t.Skip("this host has no OpenSSL 3: ", err)
+		need.Missing(t, "this host has no OpenSSL 3: ", err)
 	}
 	return l
 }

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/emersion/go-msgauth/dkim"
+
+	"behalf/internal/testkit/need"
 )
 
 var testKeys = sync.OnceValue(func() []Key {
@@ -204,10 +206,7 @@ func TestSignRefuses(t *testing.T) {
 func tool(t *testing.T, name string, probe ...string) {
 	t.Helper()
 	if err := exec.Command(probe[0], probe[1:]...).Run(); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("%s is not installed: %v", name, err)
-		}
-		t.Skipf("%s is not installed: %v", name, err)
+		need.Missing(t, name, " is not installed: ", err)
 	}
 }
 

@@ -17,6 +17,8 @@ import (
 	"github.com/emersion/go-sasl"
 	"github.com/emersion/go-smtp"
 	"github.com/xdg-go/scram"
+
+	"behalf/internal/testkit/need"
 )
 
 // client runs a program that sends one message, with a time limit and nothing
@@ -24,7 +26,7 @@ import (
 func client(t *testing.T, stdin, name string, args ...string) {
 	t.Helper()
 	if _, err := exec.LookPath(name); err != nil {
-		missing(t, name+" is not installed")
+		need.Missing(t, name+" is not installed")
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
@@ -244,14 +246,4 @@ func TestScram(t *testing.T) {
 	if again, _ := login("acme/nobody", "x"); again != salt || !strings.HasSuffix(salt, ",i=4096") {
 		t.Errorf("the decoy's salt is %q, then %q", salt, again)
 	}
-}
-
-// missing skips the test, but for continuous integration, where nothing may be
-// missing.
-func missing(t *testing.T, what any) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatal(what)
-	}
-	t.Skip(what)
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/emersion/go-sasl"
 	gosmtp "github.com/emersion/go-smtp"
 
+	"behalf/internal/testkit/need"
 	"behalf/internal/testkit/smtppeer"
 	"behalf/mail"
 	"behalf/upstream/upstreamtest"
@@ -152,11 +153,11 @@ func TestPostfix(t *testing.T) {
 func postfix(t *testing.T, relay uint16) int {
 	t.Helper()
 	if _, err := exec.LookPath("postfix"); err != nil || os.Getuid() != 0 {
-		missing(t, "needs Postfix, and root to start it")
+		need.Missing(t, "needs Postfix, and root to start it")
 	}
 	dist, err := os.ReadFile("/usr/share/postfix/master.cf.dist")
 	if err != nil {
-		missing(t, err)
+		need.Missing(t, err)
 	}
 	// Not t.TempDir, whose path is too long for Postfix's sockets.
 	dir, err := os.MkdirTemp("", "pf")
@@ -172,7 +173,7 @@ func postfix(t *testing.T, relay uint16) int {
 	}
 	os.Chmod(dir, 0o755)
 	if out, err := exec.Command("chown", "postfix", filepath.Join(dir, "data")).CombinedOutput(); err != nil {
-		missing(t, string(out))
+		need.Missing(t, string(out))
 	}
 	main := fmt.Sprintf(`compatibility_level = 3.6
 queue_directory = %[1]s/queue
@@ -227,14 +228,4 @@ func freePort(t *testing.T) int {
 	}
 	defer ln.Close()
 	return ln.Addr().(*net.TCPAddr).Port
-}
-
-// missing skips the test, but for continuous integration, where nothing may be
-// missing.
-func missing(t *testing.T, what any) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatal(what)
-	}
-	t.Skip(what)
 }

@@ -18,16 +18,15 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"behalf/internal/testkit/need"
 )
 
 // Missing skips the test for want of something, unless the environment says
 // CI=true: there nothing may be missing.
 func Missing(t testing.TB, what string) {
 	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("%s is missing: scripts/install-test-deps installs it", what)
-	}
-	t.Skipf("%s is missing: scripts/install-test-deps installs it", what)
+	need.Missing(t, what, " is missing: scripts/install-test-deps installs it")
 }
 
 // Program finds an installed program, or skips the test.

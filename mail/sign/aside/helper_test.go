@@ -16,6 +16,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"behalf/internal/testkit/need"
 )
 
 // running is a helper that runs until the test ends.
@@ -89,7 +91,7 @@ func TestSameOctets(t *testing.T) {
 	nothingLeft(t)
 	h := started(t, "openssl")
 	if _, err := openLibcrypto(); err != nil {
-		t.Skip("this host has no OpenSSL 3: ", err)
+		need.Missing(t, "this host has no OpenSSL 3: ", err)
 	}
 	c := up(t, h, 0)
 	for _, bits := range []int{1024, 2048, 3072, 4096} {
