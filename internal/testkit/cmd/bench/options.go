@@ -73,7 +73,7 @@ func parse(args []string) (o options, err error) {
 	connections := f.String("connections", "1,20,100", "matrix, signed, profile: parallel connections")
 	f.IntVar(&o.repeats, "repeats", 0, "runs of each workload and of each point of a curve; default 3")
 	f.IntVar(&o.few, "few", 0, "matrix, signed: messages of a run with one connection; default 1500, signed never more than 500")
-	f.IntVar(&o.many, "many", 0, "matrix, signed: messages of a run with more connections; default 3000")
+	f.IntVar(&o.many, "many", 0, "matrix, signed: messages of a run with more connections; default 6000")
 	f.DurationVar(&o.span, "for", 0, "soak: how long, default 1h; fair: each phase, default 30s")
 	f.StringVar(&o.program, "behalf", "bin/behalf", "the relay's program")
 	f.StringVar(&o.policies, "policies", "policies", "folder of the default policies, for the parts that add rules")
@@ -102,7 +102,7 @@ func parse(args []string) (o options, err error) {
 // fill sets what was left open.
 func (o *options) fill() {
 	o.scale = full()
-	repeats, few, many := 3, 1500, 3000
+	repeats, few, many := 3, 1500, 6000
 	if o.quick {
 		o.scale = quick()
 		repeats, few, many = 1, 50, 300
