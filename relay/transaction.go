@@ -88,7 +88,7 @@ func (r *room) reset() {
 	fields, candidates := r.fields, r.candidates
 	*r = room{}
 	if cap(fields) <= maxFields {
-		clear(fields)
+		clear(fields[:cap(fields)]) // also what a header that was refused left there
 		r.fields = fields[:0]
 	}
 	if cap(candidates) <= maxCandidates {

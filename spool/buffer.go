@@ -43,6 +43,9 @@ func (p *buffers) class(n int) int {
 	return -1
 }
 
+// roomy reports whether less than half of the budget is used.
+func (p *buffers) roomy() bool { return p.used.Load() < p.budget/2 }
+
 // get gives an empty buffer for at least n bytes, or nil when that is too
 // large or the budget is used up.
 func (p *buffers) get(n int) *buffer {

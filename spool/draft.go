@@ -37,7 +37,8 @@ func (s *Spool) Draft() *Draft {
 const expectMost = 160 << 10
 
 // Expect says how large the body will be, as far as known: there is room for
-// all of it from the first octet on, and nothing is copied as it grows.
+// all of it from the first octet on, and nothing is copied as it grows, while
+// much of the common budget is left.
 func (d *Draft) Expect(size int64) {
 	if size <= min(expectMost, d.largest) {
 		d.coming = size
@@ -76,7 +77,11 @@ func (d *Draft) grow(n int) bool {
 	if need > d.largest {
 		return false
 	}
-	larger := d.pool.get(int(max(need, d.coming)))
+	room := need
+	if d.pool.roomy() { // who only says a size shall not keep it from others
+		room = max(need, d.coming)
+	}
+	larger := d.pool.get(int(room))
 	if larger == nil {
 		return false
 	}

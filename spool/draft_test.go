@@ -135,3 +135,17 @@ func TestDraftExpects(t *testing.T) {
 		d.Discard()
 	}
 }
+
+// A size that is only said keeps no room from others.
+func TestDraftExpectsItsShare(t *testing.T) {
+	s := openSpool(t, memStore(t), newBodies(), Options{MemoryAll: 400 << 10, TempDir: t.TempDir()})
+	for i, want := range []int64{160, 320, 325, 330} { // KiB
+		d := s.Draft()
+		defer d.Discard()
+		d.Expect(expectMost)
+		d.Write([]byte("x"))
+		if used := s.buffers.used.Load(); used != want<<10 {
+			t.Errorf("%d drafts take %d, want %d KiB", i+1, used, want)
+		}
+	}
+}
