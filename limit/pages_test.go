@@ -178,3 +178,45 @@ func FuzzPage(f *testing.F) {
 		}
 	})
 }
+
+// A version of before, which knows no pages, ran in between: its rows are newer.
+func TestRowsAfterPages(t *testing.T) {
+	for name, c := range map[string]struct {
+		before, between int64 // of 100 a day
+		want            bool
+	}{
+		"used up meanwhile":    {10, 100, false},
+		"full again meanwhile": {100, 0, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := mem.New(mem.Options{})
+				defer store.Close()
+				k := KeyOf("tenant/acme")
+				ask := Ask{Key: k, Rate: 100, Per: 24 * time.Hour, Burst: 100, N: c.before}
+				l := New(Options{})
+				reserve(l, time.Now(), []Ask{ask})
+				if err := l.Snapshot(t.Context(), store); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Hour)
+				tat := time.Now().Add(time.Duration(c.between) * 24 * time.Hour / 100)
+				if err := store.Update(t.Context(), func(w kv.Writer) error {
+					return w.PutFor(keyLimit(k), binary.BigEndian.AppendUint64(nil, uint64(tat.UnixNano())), 25*time.Hour)
+				}); err != nil {
+					t.Fatal(err)
+				}
+				for range 2 { // the first start writes pages of the rows, the second reads them
+					l = New(Options{})
+					if err := l.Load(t.Context(), store); err != nil {
+						t.Fatal(err)
+					}
+				}
+				ask.N = 10
+				if _, v := reserve(l, time.Now(), []Ask{ask}); v.OK != c.want {
+					t.Errorf("%+v", v)
+				}
+			})
+		})
+	}
+}

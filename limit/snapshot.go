@@ -35,9 +35,10 @@ func decodeLimit(key, value []byte) (r row, ok bool) {
 // before the first Snapshot to a store.
 func (l *Limiter) Load(ctx context.Context, store kv.Store) error {
 	now := time.Now().UnixNano()
-	rows, err := l.loadRows(ctx, store, now)
+	err := l.loadPages(ctx, store, now)
+	rows := 0
 	if err == nil {
-		err = l.loadPages(ctx, store, now) // which are newer
+		rows, err = l.loadRows(ctx, store, now) // an earlier version wrote them since
 	}
 	if err == nil && rows > 0 {
 		err = l.convert(ctx, store)
@@ -101,15 +102,18 @@ const (
 	convertAtOnce = 20_000
 )
 
-// restore takes in what the store says of a key, later pages after earlier ones:
-// that it is full again, too.
+// restore takes in what the store says of a key, later rows after earlier ones:
+// that it is full again, too. What is dirty is to be written.
 func (l *Limiter) restore(r row, now int64, dirty bool) {
 	s := &l.shards[r.key.shard()]
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	// No clock is so far off, nor any limit so long, that an instant beyond were true.
 	if r.tat <= now || r.tat > now+2*int64(maxSpan) {
-		if i, ok := s.find(r.key); ok {
+		switch i, ok := s.find(r.key); {
+		case ok && dirty && r.tat <= now:
+			s.put(r.key, r.tat, true) // or a page would say otherwise at the next start
+		case ok:
 			s.remove(i)
 		}
 		return

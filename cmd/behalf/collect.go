@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"math"
 	"os"
 	"runtime"
@@ -42,35 +41,35 @@ func limitMemory() {
 	}
 }
 
-// startCollector sets the pace for the time before paceCollector. A start needs
-// no collections, and the store's large table no memory that was used before: to
-// clear it would make all of it resident.
-func startCollector() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(memory{}.pace(roomForGarbage()))
-	}
-}
-
 // paceCollector keeps the garbage collector at the pace that suits what is
-// alive, and gives memory back when the process has become quiet, until ctx
-// ends. It leaves alone what GOGC says.
-func paceCollector(ctx context.Context) error {
+// alive, and gives memory back when the process has become quiet, until stop is
+// called. It leaves alone what GOGC says.
+//
+// A start needs no collections at first, and the store's large table no memory
+// that was used before: to clear it would make all of it resident.
+func paceCollector() (stop func()) {
 	if os.Getenv("GOGC") != "" {
-		return nil
+		return func() {}
 	}
 	room := roomForGarbage()
 	c := collector{room: room, pace: memory{}.pace(room), setPace: func(p int) { debug.SetGCPercent(p) }, giveBack: giveBack}
-	heap := newMemoryReader()
-	tick := time.NewTicker(lookEvery)
-	defer tick.Stop()
-	for {
-		c.look(heap.read())
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
+	c.setPace(c.pace)
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		heap := newMemoryReader()
+		tick := time.NewTicker(lookEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-quit:
+				return
+			case <-tick.C:
+				c.look(heap.read())
+			}
 		}
-	}
+	}()
+	return func() { close(quit); <-done }
 }
 
 func roomForGarbage() int64 {

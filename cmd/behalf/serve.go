@@ -304,7 +304,7 @@ func (s *server) run(ctx context.Context) error {
 	}()
 	var layers []*layer
 	for _, parts := range [][]func(context.Context) error{
-		{paceCollector, s.limitsRun, s.journalRun, s.usage.Run, s.habits.Run, s.bulk.Run, s.lists.Run, s.directory.Run, s.rsa.Run, s.spool.Run},
+		{s.limitsRun, s.journalRun, s.usage.Run, s.habits.Run, s.bulk.Run, s.lists.Run, s.directory.Run, s.rsa.Run, s.spool.Run},
 		{s.notices.Run, s.reporter.Run, s.policy.Run},
 		{s.dispatch.Run},
 		s.doors(),

@@ -22,7 +22,7 @@ func serveCommand() *cobra.Command {
 		Long: "Run the relay: its doors, its queue and its API, until SIGTERM or SIGINT.\n" +
 			"Without --config it runs in development mode: loopback ports, ./data, and every message is kept in local Maildirs.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			startCollector()
+			defer paceCollector()()
 			cfg, err := config.Load(file, os.Environ())
 			if err != nil {
 				return err
