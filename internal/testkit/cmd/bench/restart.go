@@ -19,6 +19,7 @@ type restartResult struct {
 	Ready       float64 `json:"ready_s"`
 	First       float64 `json:"first_delivery_s"`
 	PeakToFirst float64 `json:"peak_to_first_delivery_mib"`
+	Anon        float64 `json:"rss_anon_delivering_mib"` // halfway through
 	Drained     float64 `json:"drained_per_second"`
 	Peak        float64 `json:"peak_mib"`
 	CPU         float64 `json:"cpu_ms_per_message"`
@@ -27,14 +28,14 @@ type restartResult struct {
 // restart measures starts on a queue that was filled through the door while the
 // hop was down. All of it must arrive afterwards, once.
 func (b *bench) restart(ctx context.Context) error {
-	b.say("| queued, 4 KiB each | on disk | ready | first delivery | peak memory until then | until all is delivered | delivered |\n| --- | --- | --- | --- | --- | --- | --- |\n")
+	b.say("| queued, 4 KiB each | on disk | ready | first delivery | peak memory until then | until all is delivered; without mapped files | delivered |\n| --- | --- | --- | --- | --- | --- | --- |\n")
 	for _, n := range b.restarts {
 		res, err := b.restartWith(ctx, n)
 		if err != nil {
 			return err
 		}
 		b.note(res)
-		b.say("| %d | %.0f MiB | %.2f s | %.2f s | %.0f MiB | %.0f MiB | %.0f/s, %.2f ms CPU each |\n", n, res.DiskMiB, res.Ready, res.First, res.PeakToFirst, res.Peak, res.Drained, res.CPU)
+		b.say("| %d | %.0f MiB | %.2f s | %.2f s | %.0f MiB | %.0f MiB; %.0f MiB | %.0f/s, %.2f ms CPU each |\n", n, res.DiskMiB, res.Ready, res.First, res.PeakToFirst, res.Peak, res.Anon, res.Drained, res.CPU)
 	}
 	b.say("\n")
 	return nil
@@ -86,6 +87,10 @@ func (b *bench) startOn(ctx context.Context, ours *behalf, run *sink.Run, res *r
 	err = errors.Join(stateErr, <-started)
 	res.Ready, res.First = ready.Seconds(), run.First().Sub(start).Seconds()
 	if err == nil {
+		run.Await(ctx, run.Len()/2, 5*time.Minute)
+		if state, err := proc.Read(r.pids[0]); err == nil {
+			res.Anon = state.Anon
+		}
 		err = b.drain(ctx, r, run)
 	}
 	if after, err := proc.Read(r.pids[0]); err == nil {
