@@ -9,37 +9,28 @@ import (
 	"os/signal"
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
 	"behalf/internal/libcrypto"
 	"behalf/mail/sign/aside"
 )
 
 func main() {
-	if len(os.Args) > 1 {
+	again := len(os.Args) == 2 && os.Args[1] == stripped
+	if len(os.Args) > 1 && !again {
 		fmt.Fprintln(os.Stderr, "behalf-rsa takes no arguments: behalf starts it, to make RSA signatures with the host's OpenSSL")
 		os.Exit(2)
 	}
 	// Whoever stops the relay by a signal to all of its processes wants the last
 	// messages signed too. The end of the input is the end.
 	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	if err := hide(); err != nil {
-		os.Exit(1)
-	}
-	if err := aside.Serve(os.Stdin, os.Stdout, open); err != nil {
+	if err := aside.Serve(os.Stdin, os.Stdout, func() (aside.Library, error) { return open(again) }); err != nil {
 		os.Exit(1) // told by the last frame, or by the end of frames
 	}
 }
 
-// hide keeps the keys out of core dumps and from debuggers.
-func hide() error {
-	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
-		return fmt.Errorf("forbid core dumps: %w", err)
+func open(again bool) (aside.Library, error) {
+	if err := hide(again); err != nil {
+		return nil, err
 	}
-	return nil
-}
-
-func open() (aside.Library, error) {
 	l, err := libcrypto.Open(libcrypto.Soname)
 	if err != nil {
 		return nil, err

@@ -46,6 +46,7 @@ func TestE2ERSA(t *testing.T) {
 		logs(r, byOpenSSL, 1)
 		signed(r, "signed by OpenSSL")
 		child := helperOf(t, r.PID())
+		powerless(t, child)
 		if err := syscall.Kill(child, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
@@ -92,6 +93,28 @@ func TestE2EStatic(t *testing.T) {
 			t.Errorf("%s is linked with %v, %v", path, libs, err)
 		}
 		f.Close()
+	}
+}
+
+// powerless checks that no thread of a helper has rights, and that it is the
+// first to go when memory is short.
+func powerless(t testing.TB, pid int) {
+	t.Helper()
+	dir := "/proc/" + strconv.Itoa(pid)
+	threads, err := filepath.Glob(dir + "/task/*/status")
+	if err != nil || len(threads) < 2 {
+		t.Fatal(threads, err)
+	}
+	for _, thread := range threads {
+		b, _ := os.ReadFile(thread) // it may have ended
+		for _, line := range []string{"CapInh:\t0000000000000000", "CapPrm:\t0000000000000000", "CapEff:\t0000000000000000", "CapAmb:\t0000000000000000", "NoNewPrivs:\t1"} {
+			if len(b) > 0 && !strings.Contains(string(b), line+"\n") {
+				t.Errorf("%s: no %s in\n%s", thread, line, b)
+			}
+		}
+	}
+	if b, err := os.ReadFile(dir + "/oom_score_adj"); err != nil || string(b) != "1000\n" {
+		t.Errorf("oom_score_adj %q, %v", b, err)
 	}
 }
 

@@ -14,7 +14,7 @@ const rsaProgram = "behalf-rsa"
 
 // rsaHelper is the program beside this one, links resolved. It need not be there.
 func rsaHelper(log *slog.Logger) *aside.Helper {
-	path := rsaProgram // nowhere, when this program cannot tell where it is
+	path := "" // which is refused: this program cannot tell where it is
 	if self, err := os.Executable(); err == nil {
 		if real, err := filepath.EvalSymlinks(self); err == nil {
 			path = filepath.Join(filepath.Dir(real), rsaProgram)

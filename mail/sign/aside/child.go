@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// inFlight is how many requests a child may have at a time. They fit the pipe,
-// and so do the answers.
+// inFlight is how many requests a child may have at a time. Both sides always
+// read, so that neither hangs when requests or answers do not fit a pipe.
 const inFlight = 128
 
 var (
@@ -35,7 +35,7 @@ type child struct {
 	limit      time.Duration // of a caller's wait
 	out        outbox
 	kill       func()
-	slots      chan struct{} // one for each request in flight
+	slots      chan struct{} // one for each request in flight, whether its caller still waits or not
 	version    string        // of the library, once ready
 	ready      chan struct{} // closed by its hello
 	ended      chan struct{} // closed when no answer comes any more
@@ -43,6 +43,7 @@ type child struct {
 	mu    sync.Mutex
 	last  uint64
 	calls map[uint64]chan<- answer // nil: ended
+	heard time.Time                // of the last answer, or when there was none to give
 	cause error                    // why it ended
 }
 
@@ -54,19 +55,12 @@ type answer struct {
 
 // sign asks for a signature. It takes no longer than the limit.
 func (c *child) sign(k *key, digest []byte) ([]byte, error) {
+	began := time.Now()
 	patience := time.NewTimer(c.limit)
 	defer patience.Stop()
-	select {
-	case c.slots <- struct{}{}:
-	case <-c.ended:
-		return nil, errEnded
-	case <-patience.C:
-		return nil, errBusy
-	}
-	defer func() { <-c.slots }()
-	a, err := c.ask(k, digest, false, patience.C)
+	a, err := c.ask(k, digest, false, began, patience.C)
 	if err == nil && a.kind == kindUnknown {
-		a, err = c.ask(k, digest, true, patience.C)
+		a, err = c.ask(k, digest, true, began, patience.C)
 	}
 	switch {
 	case err != nil:
@@ -79,11 +73,18 @@ func (c *child) sign(k *key, digest []byte) ([]byte, error) {
 	return nil, errForgot
 }
 
-// ask sends one request and waits for its answer. A child that lets it wait too
-// long is ended.
-func (c *child) ask(k *key, digest []byte, again bool, late <-chan time.Time) (answer, error) {
+// ask waits for a slot, sends a request and waits for its answer. The request of
+// a caller whose patience ends stays in flight.
+func (c *child) ask(k *key, digest []byte, again bool, began time.Time, late <-chan time.Time) (answer, error) {
+	select {
+	case c.slots <- struct{}{}:
+	case <-c.ended:
+		return answer{}, errEnded
+	case <-late:
+		return answer{}, c.impatient(began)
+	}
 	call := make(chan answer, 1)
-	number, ok := c.expect(call)
+	number, ok := c.expect(call, began)
 	if !ok {
 		return answer{}, errEnded
 	}
@@ -98,9 +99,21 @@ func (c *child) ask(k *key, digest []byte, again bool, late <-chan time.Time) (a
 		}
 		return a, nil
 	case <-late:
-		c.fail(errSlow)
-		return answer{}, errSlow
+		return answer{}, c.impatient(began)
 	}
+}
+
+// impatient tells a caller that began then why it got no signature in time. The
+// child is ended only if nobody got an answer since: one that is slow serves others.
+func (c *child) impatient(began time.Time) error {
+	c.mu.Lock()
+	stuck := len(c.calls) > 0 && !c.heard.After(began)
+	c.mu.Unlock()
+	if !stuck {
+		return errBusy
+	}
+	c.fail(errSlow)
+	return errSlow
 }
 
 // notWritten says what it means that a write failed.
@@ -114,12 +127,16 @@ func notWritten(err error) error {
 	return fmt.Errorf("write to the helper: %w", err)
 }
 
-// expect gives a request its number; false if the child has ended.
-func (c *child) expect(call chan<- answer) (number uint64, ok bool) {
+// expect gives a request of a caller that waits since it began its number; false
+// if the child has ended.
+func (c *child) expect(call chan<- answer, began time.Time) (number uint64, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.calls == nil || c.cause != nil {
 		return 0, false
+	}
+	if len(c.calls) == 0 && began.After(c.heard) {
+		c.heard = began
 	}
 	c.last++
 	c.calls[c.last] = call
@@ -139,7 +156,7 @@ func (c *child) fail(why error) {
 // read hands answers to those who wait until there are no more.
 func (c *child) read(from io.Reader) {
 	err := c.answers(&frames{from: from})
-	if errors.Is(err, io.EOF) {
+	if errors.Is(err, io.EOF) || errors.Is(err, os.ErrClosed) {
 		err = errEnded
 	}
 	c.fail(err)
@@ -184,10 +201,12 @@ func (c *child) hand(f frame) error {
 	c.mu.Lock()
 	call := c.calls[f.number]
 	delete(c.calls, f.number)
+	c.heard = time.Now()
 	c.mu.Unlock()
 	if call == nil {
 		return errors.New("the helper answered what was not asked")
 	}
+	<-c.slots
 	call <- answer{f.kind, slices.Clone(f.body)}
 	return nil
 }

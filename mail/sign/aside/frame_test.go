@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 )
 
 // TestFrames: what was written is read, in whatever pieces it comes.
@@ -129,9 +130,10 @@ func FuzzAnswers(f *testing.F) {
 	f.Add(appendFrame(appendFrame(h, kindUnknown, 1), kindUnknown, 1))
 	f.Add(appendFrame(nil, kindNoLibrary, protocol, []byte("none")))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		c := &child{kill: func() {}, ready: make(chan struct{}), ended: make(chan struct{}), calls: map[uint64]chan<- answer{}}
+		c := &child{kill: func() {}, slots: make(chan struct{}, 1), ready: make(chan struct{}), ended: make(chan struct{}), calls: map[uint64]chan<- answer{}}
 		call := make(chan answer, 1)
-		c.expect(call)
+		c.slots <- struct{}{}
+		c.expect(call, time.Now())
 		c.read(bytes.NewReader(b))
 		<-c.ended
 		select {

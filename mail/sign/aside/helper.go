@@ -56,14 +56,18 @@ func (n noLibrary) Error() string { return string(n) }
 // Run keeps the program running until ctx ends, and then ends it. Once it is
 // certain that the program will not do here, Run returns nil, and Go signs.
 func (h *Helper) Run(ctx context.Context) error {
-	if err := h.there(); err != nil {
-		h.log.Info("RSA signatures", "by", "Go", "why", err)
-		return nil
-	}
 	// The kernel ends the child with the thread that has started it.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	for wait := h.times.again; ; wait = min(2*wait, h.times.most) {
+		if err := h.there(); err != nil {
+			level := slog.LevelWarn
+			if errors.Is(err, errAbsent) {
+				level = slog.LevelInfo
+			}
+			h.log.Log(ctx, level, "RSA signatures", "by", "Go", "why", err)
+			return nil
+		}
 		began := time.Now()
 		err := h.live(ctx)
 		if ctx.Err() != nil {
@@ -83,14 +87,6 @@ func (h *Helper) Run(ctx context.Context) error {
 		case <-time.After(wait):
 		}
 	}
-}
-
-// there gives an error if there is no such program.
-func (h *Helper) there() error {
-	if _, err := os.Stat(h.path); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("there is no %s", h.path)
-	}
-	return nil
 }
 
 // final reports whether an error will be there at the next start too.
@@ -141,7 +137,8 @@ func (h *Helper) with(ctx context.Context, do func(*child)) error {
 		return fmt.Errorf("start %s: %w", h.path, err)
 	}
 	defer input.Close()
-	cmd := &exec.Cmd{Path: h.path, Args: []string{h.path}, Env: []string{}, Dir: "/", Stdin: in,
+	var said head
+	cmd := &exec.Cmd{Path: h.path, Args: []string{h.path}, Env: []string{}, Dir: "/", Stdin: in, Stderr: &said, WaitDelay: h.times.end,
 		SysProcAttr: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}}
 	output, err := cmd.StdoutPipe()
 	if err == nil {
@@ -153,7 +150,8 @@ func (h *Helper) with(ctx context.Context, do func(*child)) error {
 	}
 	c := &child{
 		generation: h.children.Add(1), limit: h.times.answer, out: outbox{to: input, limit: h.times.answer},
-		kill:  func() { cmd.Process.Kill() }, // nothing to do if it has ended
+		// Nothing to do if it has ended. Whoever else has its output open is not waited for.
+		kill:  func() { cmd.Process.Kill(); output.Close() },
 		slots: make(chan struct{}, inFlight), ready: make(chan struct{}), ended: make(chan struct{}), calls: map[uint64]chan<- answer{},
 	}
 	go c.read(output) // closes c.ended
@@ -172,8 +170,12 @@ func (h *Helper) with(ctx context.Context, do func(*child)) error {
 		c.kill()
 		<-c.ended
 	}
-	if err := cmd.Wait(); err != nil && errors.Is(c.cause, errEnded) {
-		return fmt.Errorf("%w: %w", c.cause, err)
+	why := c.cause
+	if err := cmd.Wait(); err != nil && errors.Is(why, errEnded) {
+		why = fmt.Errorf("%w: %w", why, err)
 	}
-	return c.cause
+	if text := said.String(); text != "" {
+		why = fmt.Errorf("%w; it said: %s", why, text)
+	}
+	return why
 }

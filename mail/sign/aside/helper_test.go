@@ -9,8 +9,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -214,14 +212,15 @@ func TestBadHelpers(t *testing.T) {
 		log    string
 		starts bool // again
 	}{
-		"absent":  {`level=WARN msg="RSA signatures" by=Go err="no such library"`, false},
-		"other":   {`level=WARN msg="RSA signatures" by=Go err="the helper is of another version`, false},
-		"mute":    {`level=WARN msg="RSA signatures" by=Go err="the helper did not answer in time"`, true},
-		"noise":   {`err="a frame of more than 4096 octets"`, true},
-		"ends":    {`err="the helper has ended"`, true},
-		"hangs":   {`err="the helper did not answer in time"`, true},
-		"babbles": {`err="the helper answered what was not asked"`, true},
-		"false":   {`level=ERROR msg="RSA signatures" by=Go err="the helper made a false RSA signature"`, false},
+		"absent":    {`level=WARN msg="RSA signatures" by=Go err="no such library"`, false},
+		"other":     {`level=WARN msg="RSA signatures" by=Go err="the helper is of another version`, false},
+		"mute":      {`level=WARN msg="RSA signatures" by=Go err="the helper did not answer in time"`, true},
+		"noise":     {`err="a frame of more than 4096 octets"`, true},
+		"ends":      {`err="the helper has ended"`, true},
+		"complains": {`err="the helper has ended: exit status 3; it said: out of luck\nluck luck`, true},
+		"hangs":     {`err="the helper did not answer in time"`, true},
+		"babbles":   {`err="the helper answered what was not asked"`, true},
+		"false":     {`level=ERROR msg="RSA signatures" by=Go err="the helper made a false RSA signature"`, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			nothingLeft(t)
@@ -317,6 +316,73 @@ func TestFull(t *testing.T) {
 	}
 }
 
+// TestSlow: callers for whom the helper is too slow sign by themselves, and it
+// goes on for the others, and for them when it has caught up.
+func TestSlow(t *testing.T) {
+	nothingLeft(t)
+	h := started(t, "slow", func(h *Helper) { h.times.answer = time.Second })
+	c := up(t, h, 0)
+	k := keyOf(t, 1024)
+	s := h.Key(k)
+	const callers = 3 * inFlight
+	var wg sync.WaitGroup
+	for n := range callers {
+		wg.Go(func() { signs(t, s, k, n) })
+	}
+	wg.Wait()
+	c.mu.Lock()
+	asked, left := c.last, len(c.calls)
+	c.mu.Unlock()
+	if asked == callers || left == 0 {
+		t.Errorf("%d of %d asked, %d wait for an answer: nobody was impatient", asked, callers, left)
+	}
+	for ; left > 0 && h.child.Load() == c; time.Sleep(time.Millisecond) {
+		c.mu.Lock()
+		left = len(c.calls)
+		c.mu.Unlock()
+	}
+	if len(c.slots) > 0 {
+		t.Errorf("%d slots are lost", len(c.slots))
+	}
+	other := h.Key(k)
+	signs(t, other, k, -1)
+	if h.children.Load() != 1 || other.(*key).proved.Load() != c.generation {
+		h.stop()
+		t.Errorf("the helper signs no more; it was started %d times: %s", h.children.Load(), h.log.String())
+	}
+}
+
+// TestHangsFull: a helper that hangs is ended, also by those who get no slot.
+func TestHangsFull(t *testing.T) {
+	nothingLeft(t)
+	h := started(t, "hangs", func(h *Helper) { h.times.answer = 200 * time.Millisecond })
+	c := up(t, h, 0)
+	k := keyOf(t, 1024)
+	s := h.Key(k)
+	var wg sync.WaitGroup
+	for n := range inFlight + 20 {
+		wg.Go(func() { signs(t, s, k, n) })
+	}
+	wg.Wait()
+	select {
+	case <-c.ended:
+	case <-time.After(time.Minute):
+		t.Error("the helper was not ended")
+	}
+}
+
+// TestGrandchild: who holds the output of a helper that was killed is not waited for.
+func TestGrandchild(t *testing.T) {
+	nothingLeft(t)
+	h := started(t, "parent", func(h *Helper) { h.times.end = 50 * time.Millisecond })
+	up(t, h, 0)
+	began := time.Now()
+	h.stop()
+	if d := time.Since(began); d > 15*time.Second {
+		t.Errorf("it took %s", d)
+	}
+}
+
 // TestNoHelper: this is how it is without the program.
 func TestNoHelper(t *testing.T) {
 	nothingLeft(t)
@@ -336,10 +402,7 @@ func TestNoHelper(t *testing.T) {
 // TestNotExecutable: what cannot be run at all is not tried twice.
 func TestNotExecutable(t *testing.T) {
 	nothingLeft(t)
-	path := filepath.Join(t.TempDir(), "behalf-rsa")
-	if err := os.WriteFile(path, []byte("not a program"), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	path := file(t, "behalf-rsa", []byte("not a program"))
 	var log bytes.Buffer
 	if err := New(path, Options{Log: slog.New(slog.NewTextHandler(&log, nil))}).Run(t.Context()); err != nil {
 		t.Error(err)

@@ -2,6 +2,7 @@ package aside
 
 import (
 	"io"
+	"slices"
 	"sync"
 	"time"
 )
@@ -25,6 +26,14 @@ type outbox struct {
 func (o *outbox) add(k kind, number uint64, body ...[]byte) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	size := headSize
+	for _, part := range body {
+		size += len(part)
+	}
+	if grown := slices.Grow(o.waiting, size); cap(grown) != cap(o.waiting) {
+		clear(o.waiting) // what is left behind may hold keys
+		o.waiting = grown
+	}
 	o.waiting = appendFrame(o.waiting, k, number, body...)
 }
 

@@ -10,8 +10,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -38,8 +41,23 @@ var helpers = map[string]func(){
 	"noise":   func() { os.Stdout.Write(bytes.Repeat([]byte("noise"), 9999)) },
 	"other":   func() { os.Stdout.Write(appendFrame(nil, kindHello, protocol+1)) },
 	"ends":    func() { hello("OpenSSL") },
-	"hangs":   func() { hello("OpenSSL"); io.Copy(io.Discard, os.Stdin) },
-	"stays":   func() { hello("OpenSSL"); time.Sleep(time.Hour) },
+	"slow":    func() { serve(func() (Library, error) { return &slowLibrary{}, nil }) },
+	"complains": func() {
+		hello("OpenSSL")
+		os.Stderr.WriteString("out of luck\n" + strings.Repeat("luck ", 1<<20))
+		os.Exit(3)
+	},
+	"lingers": func() { time.Sleep(20 * time.Second) },
+	"parent": func() {
+		child := &exec.Cmd{Path: "/proc/self/exe", Args: []string{"lingers"}, Stdout: os.Stdout, Stderr: os.Stderr}
+		if child.Start() != nil {
+			os.Exit(1)
+		}
+		hello("OpenSSL")
+		time.Sleep(time.Hour)
+	},
+	"hangs": func() { hello("OpenSSL"); io.Copy(io.Discard, os.Stdin) },
+	"stays": func() { hello("OpenSSL"); time.Sleep(time.Hour) },
 	"babbles": func() {
 		hello("OpenSSL")
 		(&frames{from: os.Stdin}).next()
@@ -100,6 +118,29 @@ func (k goKey) Sign(digest *[sha256.Size]byte) ([]byte, error) {
 }
 func (goKey) Free() {}
 
+// slowLibrary makes one signature at a time, and takes its time.
+type slowLibrary struct {
+	goLibrary
+	mu sync.Mutex
+}
+
+func (l *slowLibrary) Key(der []byte) (Key, error) {
+	k, err := l.goLibrary.Key(der)
+	return slowKey{k, &l.mu}, err
+}
+
+type slowKey struct {
+	Key
+	mu *sync.Mutex
+}
+
+func (k slowKey) Sign(digest *[sha256.Size]byte) ([]byte, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	time.Sleep(10 * time.Millisecond)
+	return k.Key.Sign(digest)
+}
+
 // falseLibrary makes false signatures, as a broken processor would.
 type falseLibrary struct{ goLibrary }
 
@@ -131,8 +172,22 @@ func program(t testing.TB, name string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	b, err := os.ReadFile(self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return file(t, name, b)
+}
+
+// file is an executable in a folder of its own, whatever the umask.
+func file(t testing.TB, name string, b []byte) string {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
-	if err := os.Symlink(self, path); err != nil {
+	err := os.WriteFile(path, b, 0o755)
+	for _, at := range []string{path, filepath.Dir(path)} {
+		err = errors.Join(err, os.Chmod(at, 0o755))
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	return path
