@@ -244,10 +244,15 @@ func (s *server) openJournal() (*journal.Journal, error) {
 	return j, err
 }
 
+// dispatching is how delivery is bound.
+func (s *server) dispatching() dispatch.Options {
+	return dispatch.Options{Schedule: s.schedule(), Log: s.log, Metrics: s.reg,
+		Released: func(ctx context.Context, who map[mail.TenantID][]mail.Address) { s.intake.LearnReleased(ctx, who) }}
+}
+
 // openIntake wires dispatch and intake.
 func (s *server) openIntake(ctx context.Context) error {
-	s.dispatch = dispatch.New(s.spool, s.planner, dispatch.Options{Schedule: s.schedule(), Log: s.log, Metrics: s.reg,
-		Released: func(ctx context.Context, who map[mail.TenantID][]mail.Address) { s.intake.LearnReleased(ctx, who) }})
+	s.dispatch = dispatch.New(s.spool, s.planner, s.dispatching())
 	s.intake = relay.NewIntake(relay.Parts{
 		Directory: s.directory, Policy: s.policy, Limits: s.limits, Usage: s.usage, Known: limit.NewKnown(s.store), Habits: s.habits, Bulk: s.bulk,
 		Lists: s.lists, Store: s.store, Spool: s.spool, Planner: s.planner, Offer: s.dispatch.Offer, Wait: s.dispatch.Backpressure,

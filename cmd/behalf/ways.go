@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"behalf/internal/egress"
+	"behalf/internal/smtpclient"
 	"behalf/relay"
 	"behalf/tenant"
 	"behalf/upstream"
@@ -23,6 +24,7 @@ func (s *server) openWays(context.Context) error {
 	direct := mx.New(mx.Config{
 		Hostname: s.c.Hostname, Own: []string{s.c.Inbound.Host}, Resolver: s.resolver, Port: s.c.MX.Port, Origin: egress.FromDNS,
 		Dialer: &egress.Dialer{Guard: guard, Lookup: dialer.Lookup, Sources: s.c.MX.SourceAddresses},
+		Limits: smtpclient.Limits{Total: s.dispatching().Attempts()}, // destinations that hang take them from no other
 	})
 	s.close = append(s.close, direct.Close)
 	s.book = upstream.NewBook(0)

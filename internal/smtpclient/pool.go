@@ -12,6 +12,7 @@ import (
 type Limits struct {
 	PerKey   int           // sessions to one place; 20
 	Total    int           // sessions in all; 500
+	Kept     int           // of them, open without use; 500
 	Messages int           // transactions of one session; 500
 	Idle     time.Duration // kept open without use; 30 s
 }
@@ -24,6 +25,7 @@ func (l Limits) or() Limits {
 	}
 	set(&l.PerKey, 20)
 	set(&l.Total, 500)
+	set(&l.Kept, 500)
 	set(&l.Messages, 500)
 	if l.Idle <= 0 {
 		l.Idle = 30 * time.Second
@@ -247,7 +249,9 @@ func (l *Lease) Release() {
 	if keep && !p.closed {
 		c.used = time.Now()
 		pl.idle = append(pl.idle, c)
-		p.idle++
+		if p.idle++; p.idle > p.limits.Kept {
+			p.evict()
+		}
 		if p.sweep == nil {
 			p.sweep = p.later(p.limits.Idle)
 		}

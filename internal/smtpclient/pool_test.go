@@ -125,6 +125,28 @@ func TestPoolGivesRoomByClosingIdleSessions(t *testing.T) {
 	}
 }
 
+func TestPoolKeepsSomeUnused(t *testing.T) {
+	p, peer := pool(t, Limits{Kept: 2})
+	var held []*Lease
+	for _, k := range []string{"a", "b", "c"} {
+		l, _ := leased(t, p, k, peer)
+		held = append(held, l)
+	}
+	for _, l := range held {
+		l.Release()
+	}
+	if n := p.Open(); n != 2 {
+		t.Errorf("%d are kept, want 2", n)
+	}
+	for _, k := range []string{"b", "c", "a"} {
+		l, dialled := leased(t, p, k, peer)
+		if dialled != (k == "a") {
+			t.Errorf("%s: dialled: %v", k, dialled)
+		}
+		defer l.Release()
+	}
+}
+
 func TestPoolForgetsWhatIdles(t *testing.T) {
 	p, peer := pool(t, Limits{Idle: 30 * time.Millisecond})
 	for _, k := range []string{"a", "b", "c"} {

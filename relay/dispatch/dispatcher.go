@@ -69,6 +69,14 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
+// Attempts is how many may be under way at once, those that wait included. What
+// they share, as sessions and descriptors, must be enough for as many: if they
+// wait for it, those whose peers hang keep it from the others.
+func (o Options) Attempts() int {
+	o = o.withDefaults()
+	return o.Workers + o.Waiting
+}
+
 // Dispatcher delivers what the spool holds. Its methods may be called from many
 // goroutines.
 type Dispatcher struct {

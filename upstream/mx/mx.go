@@ -38,6 +38,8 @@ type Config struct {
 	// resolver can know, as in a lab.
 	Origin egress.Origin
 	Roots  *x509.CertPool // nil: the system's
+	// Limits of the sessions. Total is for all destinations together: it must be
+	// enough for all jobs that may be under way.
 	Limits smtpclient.Limits
 	// Open is the time for having a session with any exchanger, and is shared
 	// among them; 0: 30 s.
@@ -52,7 +54,7 @@ const (
 )
 
 // defaultLimits are what large sites are known to take from one address.
-var defaultLimits = smtpclient.Limits{PerKey: 10, Total: 500, Messages: 100, Idle: 10 * time.Second}
+var defaultLimits = smtpclient.Limits{PerKey: 10, Messages: 100, Idle: 10 * time.Second}
 
 // Upstream is direct delivery.
 type Upstream struct {
