@@ -88,7 +88,7 @@ type Client struct {
 	raw      net.Conn // below TLS
 	conn     net.Conn
 	r        *bufio.Reader
-	w        *bufio.Writer // borrowed for a burst of writing, else nil
+	w        *bufio.Writer // see out; nil while nothing is being written
 	caps     Caps
 	tls      string
 	verified bool
@@ -115,8 +115,39 @@ type Client struct {
 }
 
 // writeBuffers is shared by all sessions because a session needs one only while
-// it writes: a thousand idle sessions hold none.
-var writeBuffers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 64<<10) }}
+// it writes: a thousand that wait for their peers hold none.
+var writeBuffers buffers
+
+// buffers are those that were used last and are not in use. A sync.Pool loses
+// sight of one whenever the session goes on by another processor.
+type buffers struct {
+	mu   sync.Mutex
+	free []*bufio.Writer
+}
+
+// maxBuffers of 64 KiB are kept for later.
+const maxBuffers = 32
+
+func (b *buffers) get() *bufio.Writer {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := len(b.free) - 1
+	if n < 0 {
+		return bufio.NewWriterSize(nil, 64<<10)
+	}
+	w := b.free[n]
+	b.free = b.free[:n]
+	return w
+}
+
+func (b *buffers) put(w *bufio.Writer) {
+	w.Reset(nil)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.free) < maxBuffers {
+		b.free = append(b.free, w)
+	}
+}
 
 // Open makes a session of a fresh connection: greeting, EHLO, TLS, log-in. It
 // takes the connection over and closes it on failure. The error is always a

@@ -5,19 +5,19 @@ import "strconv"
 // envelope writes RSET if it is due, MAIL, RCPT and DATA to the buffer.
 func (j *job) envelope(t *Transaction) {
 	if j.c.dirty {
-		j.c.w.WriteString("RSET\r\n")
+		j.c.out().WriteString("RSET\r\n")
 	}
 	j.mail(t)
 	for i := range t.To {
 		j.rcpt(&t.To[i])
 	}
 	if !j.env.Binary {
-		j.c.w.WriteString("DATA\r\n")
+		j.c.out().WriteString("DATA\r\n")
 	}
 }
 
 func (j *job) mail(t *Transaction) {
-	w, caps := j.c.w, &j.c.caps
+	w, caps := j.c.out(), &j.c.caps
 	w.WriteString("MAIL FROM:")
 	w.Write(t.From.AppendPath(w.AvailableBuffer()))
 	if caps.Size > 0 {
@@ -63,7 +63,7 @@ func (j *job) needsUTF8(t *Transaction) bool {
 // rcpt always asks for reports of failure and delay, whatever the submitter
 // wanted: they come back to our own return path.
 func (j *job) rcpt(r *Rcpt) {
-	w := j.c.w
+	w := j.c.out()
 	w.WriteString("RCPT TO:")
 	w.Write(r.To.AppendPath(w.AvailableBuffer()))
 	if j.c.caps.DSN {

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"behalf/internal/testkit/smtppeer"
 	"behalf/mail"
 )
 
@@ -107,5 +108,51 @@ func TestPhrases(t *testing.T) {
 	p.text(line)
 	if n := testing.AllocsPerRun(100, func() { p.text(line) }); n != 0 {
 		t.Errorf("%v allocations for a line that is known", n)
+	}
+}
+
+// watched calls waits whenever something is awaited of the server.
+type watched struct {
+	net.Conn
+	waits func()
+}
+
+func (w *watched) Read(p []byte) (int, error) {
+	w.waits()
+	return w.Conn.Read(p)
+}
+
+// However a server makes a session wait, the session keeps no buffer for writing.
+func TestNoBufferWhileWaiting(t *testing.T) {
+	for _, ext := range [][]string{{"PIPELINING"}, {"8BITMIME"}} {
+		t.Run(ext[0], func(t *testing.T) {
+			peer := smtppeer.Start(t, smtppeer.Options{Ext: ext})
+			near, err := net.Dial("tcp", peer.AddrPort.String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			conn := &watched{near, func() {}}
+			cl, err := Open(t.Context(), conn, Config{Host: "b.test", Hello: "us.test"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer cl.Close()
+			waits := 0
+			conn.waits = func() {
+				if waits++; cl.w != nil {
+					t.Error("it has one")
+				}
+			}
+			txns := []Transaction{txn("a@a.test", "1@b.test"), txn("b@a.test", "2@b.test")}
+			cl.Send(t.Context(), Envelope{}, hello, txns)
+			for i := range txns {
+				if f := txns[i].Answers[0].Failure; f != nil {
+					t.Errorf("transaction %d: %v", i+1, f)
+				}
+			}
+			if waits < 3 {
+				t.Errorf("it waited %d times: too few to show anything", waits)
+			}
+		})
 	}
 }

@@ -69,7 +69,6 @@ type job struct {
 // recipients. It returns when every recipient has its answer.
 func (c *Client) Send(ctx context.Context, env Envelope, m Message, txns []Transaction) {
 	c.bind(ctx)
-	c.borrow()
 	defer func() {
 		c.about = nil
 		c.giveBack()
@@ -155,7 +154,7 @@ func (j *job) begin(t *Transaction) error {
 		return nil
 	}
 	j.envelope(t)
-	return j.c.w.Flush()
+	return j.c.out().Flush()
 }
 
 // finish completes t. It returns whether the envelope of next is on its way.
@@ -228,7 +227,7 @@ func (j *job) readBurst(ctx context.Context, t *Transaction) (data Reply, err er
 // stepByStep waits for each reply before the next command.
 func (j *job) stepByStep(ctx context.Context, t *Transaction) (data Reply, err error) {
 	if j.c.dirty {
-		j.c.w.WriteString("RSET\r\n")
+		j.c.out().WriteString("RSET\r\n")
 		if _, err := j.turn(atMail); err != nil {
 			return data, err
 		}
@@ -264,8 +263,8 @@ func (j *job) stepByStep(ctx context.Context, t *Transaction) (data Reply, err e
 		}
 		return j.chunk(t)
 	}
-	j.c.w.WriteString("DATA\r\n")
-	if err := j.c.w.Flush(); err != nil {
+	j.c.out().WriteString("DATA\r\n")
+	if err := j.c.out().Flush(); err != nil {
 		return data, err
 	}
 	if err := j.prepare(ctx); err != nil {
@@ -280,12 +279,12 @@ func (j *job) chunk(t *Transaction) (Reply, error) {
 	if t.open() == 0 || j.c.broken {
 		return Reply{}, nil
 	}
-	j.c.w.WriteString("BDAT " + strconv.FormatInt(j.m.Size(), 10) + " LAST\r\n")
+	j.c.out().WriteString("BDAT " + strconv.FormatInt(j.m.Size(), 10) + " LAST\r\n")
 	return Reply{Code: 354}, nil
 }
 
 func (j *job) turn(at point) (Reply, error) {
-	if err := j.c.w.Flush(); err != nil {
+	if err := j.c.out().Flush(); err != nil {
 		return Reply{}, err
 	}
 	return j.read(at)
@@ -325,7 +324,7 @@ func (j *job) prepare(ctx context.Context) error {
 
 // nothing ends a DATA that a server granted though it refused everybody.
 func (j *job) nothing() (bool, error) {
-	j.c.w.WriteString(".\r\n")
+	j.c.out().WriteString(".\r\n")
 	_, err := j.turn(atFinal)
 	return false, err
 }
@@ -356,7 +355,7 @@ func (j *job) content(ctx context.Context, t, next *Transaction) (ahead bool, er
 // write sends the content, its end, and the envelope of next. final is set once
 // the end may have reached the server.
 func (j *job) write(next *Transaction) (final bool, err error) {
-	w := j.c.w
+	w := j.c.out()
 	if j.env.Binary {
 		cw := &countWriter{w: w, left: j.m.Size()}
 		_, err := j.m.WriteTo(cw)

@@ -89,6 +89,9 @@ func (c *Client) writeWithin(d time.Duration) {
 type replies struct{ c *Client }
 
 func (s replies) Read(p []byte) (int, error) {
+	if s.c.w != nil && s.c.w.Buffered() == 0 {
+		s.c.giveBack()
+	}
 	if d := s.c.patience; d > 0 {
 		s.c.patience = 0
 		s.c.readWithin(d)
@@ -136,14 +139,21 @@ func (b blocks) Write(p []byte) (int, error) {
 	return n, err
 }
 
-func (c *Client) borrow() {
-	c.w = writeBuffers.Get().(*bufio.Writer)
-	c.w.Reset(blocks{c})
+// out is the buffer for writing. Whoever has waited for a reply asks again: a
+// session that waits has none.
+func (c *Client) out() *bufio.Writer {
+	if c.w == nil {
+		c.w = writeBuffers.get()
+		c.w.Reset(blocks{c})
+	}
+	return c.w
 }
 
 func (c *Client) giveBack() {
-	c.w.Reset(nil)
-	writeBuffers.Put(c.w)
+	if c.w == nil {
+		return
+	}
+	writeBuffers.put(c.w)
 	c.w = nil
 }
 

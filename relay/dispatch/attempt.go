@@ -160,6 +160,8 @@ func (d *Dispatcher) try(base context.Context, h *hand, j *job) {
 		}
 		return
 	}
+	// A wait for a session counts too. There are enough in all, so it is for one of
+	// the same peer: workers that stood in line there would be lost to all others.
 	j.atPeer.Store(true)
 	results := d.deliver(ctx, up, &h.job)
 	j.atPeer.Store(false)
