@@ -45,7 +45,7 @@ func (b *bench) matrix(ctx context.Context, signed bool) error {
 			}
 		}
 	}
-	b.say("| message, connections | peer | Behalf, relayed/s | peer, relayed/s | ratio | CPU a message, Behalf | peer | ratio | accept p99 | accepted to relayed p50 / p99 | memory, Behalf | peer | harness CPU |\n")
+	b.say("| message, connections | peer | Behalf, relayed/s | peer, relayed/s | ratio | CPU a message, Behalf | peer | ratio | accept p99 | accepted to relayed p50 / p99 | memory, Behalf: all / without mapped files | peer | harness CPU |\n")
 	b.say("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n")
 	for _, size := range b.sizes {
 		for _, c := range b.connections {
@@ -97,8 +97,8 @@ func (b *bench) one(ctx context.Context, r *relay, w workload, repeat int) (meas
 	res, err := b.through(ctx, r, load.Load{Sessions: w.Connections, Size: w.Size}, n)
 	m := measured{w, r.name, res}
 	b.note(m)
-	b.tell("%d  %-20s %6d octets, %3d connections: %5.0f accepted/s, %5.0f relayed/s, %.2f ms CPU, %3.0f MiB; harness %.2f ms, %.0f %% other load",
-		repeat+1, r.name, w.Size, w.Connections, res.AcceptedPerSec, res.RelayedPerSec, res.CPU, res.PeakMiB, res.Harness, res.Other)
+	b.tell("%d  %-20s %6d octets, %3d connections: %5.0f accepted/s, %5.0f relayed/s, %.2f ms CPU, %3.0f MiB (%.0f anonymous); harness %.2f ms, %.0f %% other load",
+		repeat+1, r.name, w.Size, w.Connections, res.AcceptedPerSec, res.RelayedPerSec, res.CPU, res.PeakMiB, res.AnonMiB, res.Harness, res.Other)
 	return m, err
 }
 
@@ -116,11 +116,12 @@ func (b *bench) line(all []measured, w workload, peer string) {
 	rate := func(r measured) float64 { return r.RelayedPerSec }
 	cpu := func(r measured) float64 { return r.CPU }
 	memory := func(r measured) float64 { return r.PeakMiB }
+	anon := func(r measured) float64 { return r.AnonMiB }
 	harness := func(r measured) float64 { return r.Harness }
-	b.say("| %d KiB, %d | %s | %.0f | %.0f | **%.1f** | %.2f ms | %.2f ms | **%.1f** | %.0f ms | %.0f / %.0f ms | %.0f MiB | %.0f MiB | %.2f / %.2f ms |\n",
+	b.say("| %d KiB, %d | %s | %.0f | %.0f | **%.1f** | %.2f ms | %.2f ms | **%.1f** | %.0f ms | %.0f / %.0f ms | %.0f / %.0f MiB | %.0f MiB | %.2f / %.2f ms |\n",
 		w.Size>>10, w.Connections, peer, of(true, rate), of(false, rate), of(true, rate)/of(false, rate),
 		of(true, cpu), of(false, cpu), of(false, cpu)/of(true, cpu),
 		of(true, func(r measured) float64 { return r.Accept.P99 }),
 		of(true, func(r measured) float64 { return r.Late.P50 }), of(true, func(r measured) float64 { return r.Late.P99 }),
-		of(true, memory), of(false, memory), of(true, harness), of(false, harness))
+		of(true, memory), of(true, anon), of(false, memory), of(true, harness), of(false, harness))
 }

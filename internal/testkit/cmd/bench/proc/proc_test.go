@@ -26,7 +26,7 @@ func TestOwn(t *testing.T) {
 	w := WatchTrees([]int{os.Getpid()})
 	for own := []int{os.Getpid()}; CPU(own) < w.at()+20*time.Millisecond; { // looking is work
 	}
-	if u := w.Stop(); u.CPU <= 0 || u.Own <= 0 || u.Peak <= 0 {
+	if u := w.Stop(); u.CPU <= 0 || u.Own <= 0 || u.Anon <= 0 || u.Peak <= u.Anon {
 		t.Errorf("used %+v", u)
 	}
 }

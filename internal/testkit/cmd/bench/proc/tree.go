@@ -19,7 +19,7 @@ type Watch struct {
 	ticks     int64 // of processor time, hundredths of a second, at the start
 	own       int64
 	busy, all int64 // of the machine
-	peak      float64
+	most      resident
 	quit      chan struct{}
 	done      chan struct{}
 }
@@ -29,16 +29,22 @@ type Used struct {
 	CPU   time.Duration // of the processes
 	Own   time.Duration // of this one: what making and taking the load costs
 	Peak  float64       // most resident memory, MiB
+	Anon  float64       // likewise of memory that no file is behind
 	Other float64       // percent of the machine that others used
 }
 
-// process is what /proc says of one.
-type process struct{ ticks, rss int64 }
+// resident is memory in MiB: all of it, and without mapped files.
+type resident struct{ all, anon float64 }
+
+func (r *resident) atLeast(s resident) { r.all, r.anon = max(r.all, s.all), max(r.anon, s.anon) }
+
+// process is what /proc says of one; memory in pages.
+type process struct{ ticks, rss, anon int64 }
 
 // WatchTrees starts measuring; Stop must be called.
 func WatchTrees(roots []int) *Watch {
 	w := &Watch{roots: roots, quit: make(chan struct{}), done: make(chan struct{})}
-	w.ticks, w.peak = trees(roots)
+	w.ticks, w.most = trees(roots)
 	w.own = ownTicks()
 	w.busy, w.all = machine()
 	go func() {
@@ -50,8 +56,8 @@ func WatchTrees(roots []int) *Watch {
 			case <-w.quit:
 				return
 			case <-tick.C:
-				_, mib := trees(w.roots)
-				w.peak = max(w.peak, mib)
+				_, now := trees(w.roots)
+				w.most.atLeast(now)
 			}
 		}
 	}()
@@ -62,11 +68,12 @@ func WatchTrees(roots []int) *Watch {
 func (w *Watch) Stop() Used {
 	close(w.quit)
 	<-w.done
-	ticks, mib := trees(w.roots)
+	ticks, now := trees(w.roots)
+	w.most.atLeast(now)
 	ticks -= w.ticks
 	own := ownTicks() - w.own
 	busy, all := machine()
-	u := Used{CPU: span(ticks), Own: span(own), Peak: max(w.peak, mib)}
+	u := Used{CPU: span(ticks), Own: span(own), Peak: w.most.all, Anon: w.most.anon}
 	if all > w.all {
 		u.Other = max(0, 100*float64(busy-w.busy-ticks-own)/float64(all-w.all))
 	}
@@ -82,8 +89,8 @@ func span(ticks int64) time.Duration { return time.Duration(ticks) * 10 * time.M
 // Resident is the memory of processes and their descendants in MiB. Pages that
 // they share are counted for each of them, as ps does.
 func Resident(pids []int) float64 {
-	_, mib := trees(pids)
-	return mib
+	_, now := trees(pids)
+	return now.all
 }
 
 // CPU is the processor time that processes and their descendants have used.
@@ -92,7 +99,7 @@ func CPU(pids []int) time.Duration {
 	return span(ticks)
 }
 
-func trees(roots []int) (ticks int64, mib float64) {
+func trees(roots []int) (ticks int64, r resident) {
 	seen := map[int]bool{}
 	for todo := slices.Clone(roots); len(todo) > 0; {
 		pid := todo[len(todo)-1]
@@ -103,11 +110,14 @@ func trees(roots []int) (ticks int64, mib float64) {
 		}
 		seen[pid] = true
 		ticks += p.ticks
-		mib += float64(p.rss) * float64(os.Getpagesize()) / (1 << 20)
+		r.all += mib(p.rss)
+		r.anon += mib(p.anon)
 		todo = append(todo, children(pid)...)
 	}
-	return ticks, mib
+	return ticks, r
 }
+
+func mib(pages int64) float64 { return float64(pages) * float64(os.Getpagesize()) / (1 << 20) }
 
 // children are those of all threads of a process. To ask for them is far cheaper
 // than to read all processes there are.
@@ -127,16 +137,25 @@ func children(pid int) (all []int) {
 
 // look reads what /proc says of a process.
 func look(pid int) (p process, ok bool) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	dir := "/proc/" + strconv.Itoa(pid)
+	stat, err := os.ReadFile(dir + "/stat")
 	if err != nil {
 		return p, false
 	}
-	f := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
-	if len(f) < 22 {
+	statm, err := os.ReadFile(dir + "/statm")
+	if err != nil {
 		return p, false
 	}
-	// utime, stime and those of children waited for; rss in pages (proc(5)).
-	return process{ticks: number(f[11]) + number(f[12]) + number(f[13]) + number(f[14]), rss: number(f[21])}, true
+	f, m := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:]), bytes.Fields(statm)
+	if len(f) < 22 || len(m) < 3 {
+		return p, false
+	}
+	// utime, stime and those of children waited for; resident, and of that with a
+	// file behind it (proc(5)).
+	p.ticks = number(f[11]) + number(f[12]) + number(f[13]) + number(f[14])
+	p.rss = number(m[1])
+	p.anon = p.rss - number(m[2])
+	return p, true
 }
 
 // ownTicks is the processor time of this process alone: not of the servers under
