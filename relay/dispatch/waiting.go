@@ -51,7 +51,7 @@ func (l *jobLine) remove(j *job) {
 	j.lined, j.prev, j.next = false, nil, nil
 }
 
-// takePlace counts j as a worker's, for now.
+// takePlace counts j as a worker's until it has waited for a peer too long.
 func (d *Dispatcher) takePlace(j *job, now time.Time) {
 	j.check = now.Add(waitsAfter)
 	d.started.push(j)
