@@ -25,6 +25,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 
@@ -37,7 +38,18 @@ import (
 )
 
 const (
-	memTable = 16 << 20
+	// memTable is how large Badger's tables in memory get. It keeps eight buffers
+	// for tables that it builds, each of which grows to a few times this.
+	//
+	// What is flushed at once must not fill a whole one: so each holds a key of
+	// ours from the beginning or the end of a flush, below all others, all overlap,
+	// and Badger merges the oldest together. Were the oldest merged alone into an
+	// empty tree, it might drop markers from the others, beside it, too early.
+	memTable = 8 << 20
+	// newTables is how many full ones are merged at once.
+	newTables = 4
+	// memTableBefore is what it was in earlier versions.
+	memTableBefore = 16 << 20
 	// logSize is how large a file of the log gets, about: it bounds the two
 	// tables in memory, and what a start reads.
 	logSize = 8 << 20
@@ -74,6 +86,7 @@ type Store struct {
 	log     *journal.Journal // the committer's, but for Free
 	flusher *flusher
 	tidy    *tidier
+	pager   *pager
 	turn    atomic.Bool // the next commit begins a new file of the log
 	churn   turnover
 
@@ -122,6 +135,7 @@ func Open(dir string, opts Options) (*Store, error) {
 	})
 	s.flusher = newFlusher(s, s.frozen)
 	s.tidy = newTidier(s, opts.Log, tidyEvery)
+	s.pager = newPager(s, pagerEvery, pagerRoom)
 	return s, nil
 }
 
@@ -182,10 +196,11 @@ func settings(dir string, log *slog.Logger) badgerdb.Options {
 	o.SyncWrites = false      // see flush
 	o.DetectConflicts = false // there is one committer
 	o.NumVersionsToKeep = 1
-	o.MemTableSize = memTable
+	o.MemTableSize = memTableOf(dir)
 	o.NumMemtables = 2
-	o.NumLevelZeroTables = 2 // a queue's rows and their deletes should meet soon; see tidier
-	o.NumLevelZeroTablesStall = 12
+	o.BaseTableSize = 1 << 20        // a merge builds some dozens of tables at once, each in twice that or more
+	o.NumLevelZeroTables = newTables // a queue's rows and their deletes should meet soon; see tidier
+	o.NumLevelZeroTablesStall = 5 * newTables
 	o.NumCompactors = 2
 	o.NumGoroutines = 1
 	o.ValueThreshold = 1 << 20   // over kv.MaxValue: values stay in the tree
@@ -195,6 +210,22 @@ func settings(dir string, log *slog.Logger) badgerdb.Options {
 	o.IndexCacheSize = 0
 	o.CompactL0OnClose = false // a stop should be quick
 	return o
+}
+
+// memTableOf gives the size for tables in memory: what fits all that is to be
+// read into them at the start. A log that is written has twice that size; any
+// other may be of an earlier version.
+func memTableOf(dir string) int64 {
+	entries, _ := os.ReadDir(dir) // Badger will tell
+	for _, e := range entries {
+		if filepath.Ext(e.Name()) != ".mem" {
+			continue
+		}
+		if info, err := e.Info(); err == nil && info.Size() != 2*memTable {
+			return memTableBefore
+		}
+	}
+	return memTable
 }
 
 // View implements kv.Store.
@@ -216,6 +247,7 @@ func (s *Store) Close() error {
 	s.closing.Do(func() {
 		s.Committer.Close()
 		s.tidy.close()
+		s.pager.close()
 		failed := s.Err() != nil
 		flushed := s.flushLast()
 		s.flusher.close()

@@ -140,7 +140,7 @@ func (s *Store) writeBelow(t *table) error {
 }
 
 const (
-	// writesAtOnce is how many batches wait for Badger, each of up to 2.4 MiB: more
+	// writesAtOnce is how many batches wait for Badger, each of up to 1.2 MiB: more
 	// than the largest row, of which the loader could tell nobody that it is too large.
 	writesAtOnce = 4
 	// longExpired marks a delete: Badger takes what has expired for deleted.

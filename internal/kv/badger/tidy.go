@@ -26,8 +26,8 @@ import (
 // Deletes that are still in the table in memory are first sent on to Badger.
 // Markers in Badger's memory table are merged by nothing until that table is
 // full, and hide rows many times their size; so it is filled up. That leaves
-// tables on two levels, which Flatten merges, or two new ones, which Badger
-// merges by itself.
+// tables on two levels, which Flatten merges, or new ones alone, which Badger
+// merges by itself once there are enough of them.
 type tidier struct {
 	store *Store
 	log   *slog.Logger
@@ -116,12 +116,21 @@ func (t *tidier) sendOn() {
 
 func (t *tidier) merge() {
 	err := t.fill()
+	for err == nil && t.fewNew() {
+		err = t.fill()
+	}
 	if err == nil {
 		err = t.store.db.Flatten(1)
 	}
 	if err != nil && !errors.Is(err, kv.ErrClosed) {
 		t.log.Warn("badger", "message", "could not merge tables; deleted rows keep their room for now", "error", err)
 	}
+}
+
+// fewNew reports whether there are new tables alone, too few for Badger to merge.
+func (t *tidier) fewNew() bool {
+	tables := t.store.db.Tables()
+	return 0 < len(tables) && len(tables) <= newTables && tables[len(tables)-1].Level == 0
 }
 
 // filler begins the keys that fill up a memory table of Badger's. They are long
