@@ -14,8 +14,11 @@ import (
 // How often Run looks for what retention has ended, and reclaims a bounded
 // amount of space.
 const (
-	retireEvery  = time.Minute
+	retireEvery  = 10 * time.Second
 	reclaimEvery = 5 * time.Second
+	// retireAll is how often it looks at all that is due, and not only at what
+	// became due since the last time: what could not be dropped then may be now.
+	retireAll = 6
 )
 
 // retained is how many timers of retention are read at once.
@@ -27,7 +30,8 @@ func (s *Spool) Run(ctx context.Context) error {
 	retire, reclaim := time.NewTicker(retireEvery), time.NewTicker(reclaimEvery)
 	defer retire.Stop()
 	defer reclaim.Stop()
-	for {
+	var behind *Timer // of retention: all up to this one were looked at
+	for looks := 0; ; {
 		select {
 		case <-ctx.Done():
 			return nil
@@ -40,7 +44,15 @@ func (s *Spool) Run(ctx context.Context) error {
 				s.o.Log.Error("events could not be published", "err", err)
 			}
 		case <-retire.C:
-			s.try(ctx, "what was kept long enough could not be dropped; it is tried again", s.Tidy)
+			looks++
+			s.try(ctx, "what was kept long enough could not be dropped; it is tried again", func(ctx context.Context) (err error) {
+				if looks%retireAll == 0 {
+					behind = nil
+					return s.Tidy(ctx)
+				}
+				behind, err = s.retire(ctx, behind)
+				return err
+			})
 		case <-reclaim.C:
 			s.try(ctx, "the space of dead bodies could not be reclaimed; it is tried again", s.Reclaim)
 		}
@@ -55,18 +67,19 @@ func (s *Spool) try(ctx context.Context, failed string, do func(context.Context)
 
 // Tidy drops what has been kept long enough, once.
 func (s *Spool) Tidy(ctx context.Context) error {
-	return errors.Join(s.retire(ctx), s.sweep(ctx), s.saveMarks(ctx))
+	_, err := s.retire(ctx, nil)
+	return errors.Join(err, s.sweep(ctx), s.saveMarks(ctx))
 }
 
-// retire drops bodies and messages that are due, page by page. What cannot be
-// dropped is logged and passed over until the next time.
-func (s *Spool) retire(ctx context.Context) error {
+// retire drops bodies and messages that are due behind the given timer, page by
+// page, and gives the last it looked at. What cannot be dropped is logged and
+// passed over until the next time.
+func (s *Spool) retire(ctx context.Context, behind *Timer) (*Timer, error) {
 	now := time.Now()
-	var behind *Timer
 	for {
 		due, err := s.timers(ctx, classRetention, now, behind, retained)
 		if err != nil || len(due) == 0 {
-			return err
+			return behind, err
 		}
 		var bodies, whole []mail.ID
 		for _, t := range due {
@@ -78,7 +91,7 @@ func (s *Spool) retire(ctx context.Context) error {
 		}
 		for _, d := range []dropped{s.dropAll(ctx, bodies, groupBodies, (*tx).dropBody), s.dropAll(ctx, whole, groupPurge, (*tx).purge)} {
 			if d.ended != nil {
-				return d.ended
+				return behind, d.ended
 			}
 			if d.failed != nil {
 				s.o.Log.Error("messages that were kept long enough could not be dropped; the others are", "err", d.failed)
