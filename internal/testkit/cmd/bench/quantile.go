@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"slices"
 	"time"
 )
@@ -27,11 +26,11 @@ func quantilesOf(d []time.Duration) (q quantiles) {
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-func median[T cmp.Ordered](v []T) (zero T) {
+func median(v []float64) float64 {
 	if len(v) == 0 {
-		return zero
+		return 0
 	}
 	v = slices.Clone(v)
 	slices.Sort(v)
-	return v[len(v)/2]
+	return (v[(len(v)-1)/2] + v[len(v)/2]) / 2
 }

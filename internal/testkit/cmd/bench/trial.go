@@ -24,6 +24,7 @@ type result struct {
 	PeakMiB        float64   `json:"peak_mib"`
 	AnonMiB        float64   `json:"peak_anon_mib"` // without mapped files
 	Other          float64   `json:"other_load_percent"`
+	Taken          float64   `json:"taken_by_host_percent"`
 	Lost           int       `json:"lost"`
 	Twice          int       `json:"twice"`
 	Signed         int       `json:"with_signature"`
@@ -74,7 +75,7 @@ func resultOf(sent load.Sent, run *sink.Run, used proc.Used) result {
 	each := float64(max(sent.Accepted, 1))
 	res := result{
 		Messages: run.Len(), Accepted: sent.Accepted, AcceptedPerSec: float64(sent.Accepted) / sent.Lasted.Seconds(), Accept: quantilesOf(sent.Took),
-		CPU: milliseconds(used.CPU) / each, Harness: milliseconds(used.Own) / each, PeakMiB: used.Peak, AnonMiB: used.Anon, Other: used.Other,
+		CPU: milliseconds(used.CPU) / each, Harness: milliseconds(used.Own) / each, PeakMiB: used.Peak, AnonMiB: used.Anon, Other: used.Other, Taken: used.Taken,
 		Twice: run.Twice(), Signed: run.Signed(),
 	}
 	late, lost := lateness(sent, run)

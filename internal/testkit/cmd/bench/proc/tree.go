@@ -15,13 +15,13 @@ import (
 
 // Watch measures processes and all their descendants, from its start on.
 type Watch struct {
-	roots     []int
-	ticks     int64 // of processor time, hundredths of a second, at the start
-	own       int64
-	busy, all int64 // of the machine
-	most      resident
-	quit      chan struct{}
-	done      chan struct{}
+	roots   []int
+	ticks   int64 // of processor time, hundredths of a second, at the start
+	own     int64
+	machine machineTicks
+	most    resident
+	quit    chan struct{}
+	done    chan struct{}
 }
 
 // Used is what a Watch saw.
@@ -31,6 +31,7 @@ type Used struct {
 	Peak  float64       // most resident memory, MiB
 	Anon  float64       // likewise of memory that no file is behind
 	Other float64       // percent of the machine that others used
+	Taken float64       // of that, what the host gave to other guests
 }
 
 // resident is memory in MiB: all of it, and without mapped files.
@@ -46,7 +47,7 @@ func WatchTrees(roots []int) *Watch {
 	w := &Watch{roots: roots, quit: make(chan struct{}), done: make(chan struct{})}
 	w.ticks, w.most = trees(roots)
 	w.own = ownTicks()
-	w.busy, w.all = machine()
+	w.machine = machine()
 	go func() {
 		defer close(w.done)
 		tick := time.NewTicker(time.Second) // a Postfix has 200 processes to read
@@ -72,10 +73,11 @@ func (w *Watch) Stop() Used {
 	w.most.atLeast(now)
 	ticks -= w.ticks
 	own := ownTicks() - w.own
-	busy, all := machine()
+	m := machine()
 	u := Used{CPU: span(ticks), Own: span(own), Peak: w.most.all, Anon: w.most.anon}
-	if all > w.all {
-		u.Other = max(0, 100*float64(busy-w.busy-ticks-own)/float64(all-w.all))
+	if all := float64(m.all - w.machine.all); all > 0 {
+		u.Other = max(0, 100*float64(m.busy-w.machine.busy-ticks-own)/all)
+		u.Taken = 100 * float64(m.taken-w.machine.taken) / all
 	}
 	return u
 }
@@ -173,11 +175,14 @@ func number(b []byte) int64 {
 	return n
 }
 
-// machine is the processor time of all, in ticks.
-func machine() (busy, all int64) {
+// machineTicks is the processor time of all, in ticks: taken is what was wanted
+// here and given to other guests of the host.
+type machineTicks struct{ taken, busy, all int64 }
+
+func machine() (m machineTicks) {
 	b, err := os.ReadFile("/proc/stat")
 	if err != nil {
-		return 0, 0
+		return m
 	}
 	line, _, _ := strings.Cut(string(b), "\n")
 	for i, s := range slices.Clip(strings.Fields(line))[1:] {
@@ -185,10 +190,13 @@ func machine() (busy, all int64) {
 		if i >= 8 {
 			break // guests are in user time already
 		}
-		all += n
+		m.all += n
 		if i != 3 && i != 4 { // idle, waiting for a disk
-			busy += n
+			m.busy += n
+		}
+		if i == 7 {
+			m.taken = n
 		}
 	}
-	return busy, all
+	return m
 }
