@@ -112,7 +112,7 @@ func (s *Store) renew(flushed *table) {
 
 // writeBelow writes the newest row of each key. A deleted or expired row only
 // matters where Badger has another under its key, which it cannot if the row was
-// new to the store in this table.
+// new to the store in this table, and has if the table got the delete first.
 //
 // The rows go past Badger's transactions, which would gather them in a map and
 // write them in no order.
@@ -125,10 +125,10 @@ func (s *Store) writeBelow(t *table) error {
 	defer before.Discard()
 	to := s.db.NewKVLoader(writesAtOnce)
 	entry := &pb.KV{Version: version} // of which the loader keeps the value alone
-	err = t.last(func(r *kv.Row, fresh bool) error {
+	err = t.last(func(r, first *kv.Row) error {
 		entry.Key, entry.Value, entry.ExpiresAt = r.Key, r.Value, uint64(r.Expires)
 		if r.Gone() {
-			if there, err := s.holds(before, r.Key, fresh); !there || err != nil {
+			if there, err := s.holds(before, first); !there || err != nil {
 				return err
 			}
 			entry.Value, entry.ExpiresAt = nil, longExpired
@@ -161,12 +161,12 @@ func (s *Store) newVersion(file uint64) (uint64, error) {
 	return txn.ReadTs(), nil
 }
 
-// holds reports whether Badger has a row.
-func (s *Store) holds(txn *badgerdb.Txn, key []byte, fresh bool) (bool, error) {
-	if fresh {
-		return false, nil
+// holds reports whether Badger may have a row, of which the table first got this.
+func (s *Store) holds(txn *badgerdb.Txn, first *kv.Row) (bool, error) {
+	if first.New || first.Deleted {
+		return first.Deleted, nil // what is deleted was there, as a rule
 	}
-	_, err := txn.Get(key)
+	_, err := txn.Get(first.Key)
 	if errors.Is(err, badgerdb.ErrKeyNotFound) {
 		return false, nil
 	}

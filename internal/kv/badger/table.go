@@ -246,11 +246,11 @@ func (c *cursor) settle() {
 	}
 }
 
-// last gives the newest row of each key to fn, in order; fresh: the key was new
-// to the store when this table got its first row of it.
-func (t *table) last(fn func(r *kv.Row, fresh bool) error) error {
+// last gives the newest row of each key to fn, in order, with the first that
+// this table got.
+func (t *table) last(fn func(r, first *kv.Row) error) error {
 	for n := t.head.next[0].Load(); n != nil; n = n.next[0].Load() {
-		if err := fn(&n.newest.Load().row, n.first.row.New); err != nil {
+		if err := fn(&n.newest.Load().row, &n.first.row); err != nil {
 			return err
 		}
 	}
