@@ -47,7 +47,6 @@ func (s *Spool) Run(ctx context.Context) error {
 			looks++
 			s.try(ctx, "what was kept long enough could not be dropped; it is tried again", func(ctx context.Context) (err error) {
 				if looks%retireAll == 0 {
-					behind = nil
 					return s.Tidy(ctx)
 				}
 				behind, err = s.retire(ctx, behind)

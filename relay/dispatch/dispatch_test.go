@@ -268,6 +268,27 @@ func TestHeldIsReleasedByTheClock(t *testing.T) {
 	})
 }
 
+// What is due before something that the clock has already dealt with is found
+// within ten seconds.
+func TestHeldUntilThePast(t *testing.T) {
+	scenario(t, Options{}, func(w *world) {
+		held := func(end time.Duration) *spool.Stored {
+			return w.putAs(1, ups(office), []string{"a@b.example"}, func(m *mail.Message, rs []mail.Recipient) {
+				rs[0] = rs[0].Hold("policy", m.Accepted.Add(end))
+				rs[0].State, rs[0].Next = mail.Held, m.Accepted.Add(end)
+			})
+		}
+		first := held(time.Minute)
+		w.d.Offer(first)
+		time.Sleep(time.Minute + 2*time.Second)
+		w.want(first.Message.ID, 0, mail.Delivered)
+		second := held(-30 * time.Second)
+		w.d.Offer(second)
+		time.Sleep(11 * time.Second)
+		w.want(second.Message.ID, 0, mail.Delivered)
+	})
+}
+
 func TestRestart(t *testing.T) {
 	scenario(t, Options{}, func(w *world) {
 		w.way(office, fails(greylisted))

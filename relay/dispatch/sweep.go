@@ -12,6 +12,10 @@ import (
 const (
 	sweepEvery = time.Second
 	sweepPage  = 512
+	// sweepAll is how often it looks at all that is due, and not only at what
+	// became due since the last time: where many were due just before, the store
+	// passes over all their deleted rows to find the next.
+	sweepAll = 10
 )
 
 // sweep is the sweeper's goroutine: it expires, releases and calls late what
@@ -19,28 +23,37 @@ const (
 func (d *Dispatcher) sweep(ctx context.Context) {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
-	for {
+	var last *spool.Timer // that was looked at
+	for looks := 0; ; looks++ {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		if err := d.sweepOnce(ctx); err != nil && ctx.Err() == nil {
+		from := last
+		if looks%sweepAll == 0 {
+			from = nil
+		}
+		seen, err := d.sweepBehind(ctx, from)
+		if last == nil || seen != nil && !seen.At.Before(last.At) {
+			last = seen
+		}
+		if err != nil && ctx.Err() == nil {
 			d.o.Log.Error("dispatch: timers cannot be handled; trying again", "err", err)
 		}
 	}
 }
 
-// sweepOnce handles what is due, a page at a time. Timers of messages that are
-// being tried stay due and come by again.
-func (d *Dispatcher) sweepOnce(ctx context.Context) error {
+// sweepBehind handles what is due behind a timer (nil: all), a page at a time,
+// and gives the last. Timers of messages that are being tried stay due and come
+// by again.
+func (d *Dispatcher) sweepBehind(ctx context.Context, last *spool.Timer) (*spool.Timer, error) {
 	now := time.Now()
-	var last *spool.Timer
 	var errs error
 	for {
 		timers, err := d.sp.TimersAfter(ctx, now, last, sweepPage)
 		if err != nil || len(timers) == 0 || ctx.Err() != nil {
-			return errors.Join(errs, err)
+			return last, errors.Join(errs, err)
 		}
 		errs = errors.Join(errs, d.timed(ctx, timers))
 		last = &timers[len(timers)-1]
