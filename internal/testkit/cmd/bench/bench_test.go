@@ -45,6 +45,30 @@ func TestQuantiles(t *testing.T) {
 	}
 }
 
+func TestMedian(t *testing.T) {
+	for _, c := range []struct {
+		of   []float64
+		want float64
+	}{{nil, 0}, {[]float64{3}, 3}, {[]float64{9, 1, 2}, 2}, {[]float64{4, 1, 2, 9}, 3}} {
+		if got := median(c.of); got != c.want {
+			t.Errorf("of %v it is %v, not %v", c.of, got, c.want)
+		}
+	}
+}
+
+// Which runs of a curve count depends on the host alone, and not on how fast
+// they were.
+func TestCalmest(t *testing.T) {
+	run := func(taken, cpu float64) curvePoint { return curvePoint{result: result{Taken: taken, CPU: cpu}} }
+	got := calmest([]curvePoint{run(9, 1), run(0, 7), run(3, 2), run(2, 8)}, 3)
+	if want := []curvePoint{run(0, 7), run(2, 8), run(3, 2)}; !slices.Equal(got, want) {
+		t.Errorf("counted are %v, not %v", got, want)
+	}
+	if got := calmest([]curvePoint{run(1, 1)}, 3); len(got) != 1 {
+		t.Errorf("of one run %d count", len(got))
+	}
+}
+
 func TestMetricIn(t *testing.T) {
 	text := []byte("# HELP go_goroutines Number\ngo_goroutines_total 7\ngo_goroutines 53\nx 1.5e+06\n")
 	for name, want := range map[string]float64{"go_goroutines": 53, "x": 1.5e6} {
