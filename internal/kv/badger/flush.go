@@ -128,7 +128,7 @@ func (s *Store) writeBelow(t *table) error {
 	err = t.last(func(r, first *kv.Row) error {
 		entry.Key, entry.Value, entry.ExpiresAt = r.Key, r.Value, uint64(r.Expires)
 		if r.Gone() {
-			if there, err := s.holds(before, first); !there || err != nil {
+			if there, err := s.mayHold(before, first); !there || err != nil {
 				return err
 			}
 			entry.Value, entry.ExpiresAt = nil, longExpired
@@ -161,8 +161,8 @@ func (s *Store) newVersion(file uint64) (uint64, error) {
 	return txn.ReadTs(), nil
 }
 
-// holds reports whether Badger may have a row, of which the table first got this.
-func (s *Store) holds(txn *badgerdb.Txn, first *kv.Row) (bool, error) {
+// mayHold reports whether Badger may have a row, of which the table first got this.
+func (s *Store) mayHold(txn *badgerdb.Txn, first *kv.Row) (bool, error) {
 	if first.New || first.Deleted {
 		return first.Deleted, nil // what is deleted was there, as a rule
 	}

@@ -61,8 +61,10 @@ func fillTables(t *testing.T, s *Store, rows int) {
 		}
 	}
 	s.tidy.sendOn()
-	for s.flushing() {
-		time.Sleep(time.Millisecond)
+	for deadline := time.Now().Add(20 * time.Second); s.flushing(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the table is not flushed")
+		}
 	}
 	if err := s.tidy.fill(); err != nil {
 		t.Fatal(err)
