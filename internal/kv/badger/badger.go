@@ -38,9 +38,8 @@ import (
 )
 
 const (
-	// memTable is how large Badger's tables in memory get. Badger keeps
-	// eight buffers for tables that it builds, each of which grows to a few times
-	// this.
+	// memTable is how large Badger's tables in memory get. Badger keeps eight
+	// buffers for tables that it builds, each of which grows to a few times this.
 	//
 	// What is flushed at once must not fill a whole one: so each holds a key of
 	// ours from the beginning or the end of a flush, below all others, all overlap,

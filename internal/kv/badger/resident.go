@@ -37,7 +37,7 @@ type pager struct {
 
 const (
 	pagerEvery = 250 * time.Millisecond
-	pagerRoom  = 32 << 20
+	pagerRoom  = 16 << 20
 )
 
 func newPager(s *Store, every time.Duration, room int64) *pager {

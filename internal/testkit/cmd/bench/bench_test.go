@@ -94,6 +94,10 @@ func TestSoakVerdict(t *testing.T) {
 			t.Errorf("of %d samples %v are compared, not %v", n, got, want)
 		}
 	}
+	half := calmerHalf([]sample{{At: 1, Taken: 9}, {At: 2}, {At: 3, Taken: 30}, {At: 4, Taken: 4}, {At: 5, Taken: 5}})
+	if len(half) != 3 || half[0].At != 2 || half[1].At != 4 || half[2].At != 5 {
+		t.Errorf("the calmer half is %v", half)
+	}
 	for _, c := range comparisons() {
 		if !c.holds(100, 100) || !c.holds(100, 20) || c.holds(100, 200) {
 			t.Errorf("%s is judged wrongly", c.what)

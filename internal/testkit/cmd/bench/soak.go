@@ -21,6 +21,7 @@ type sample struct {
 	Late       quantiles `json:"accepted_to_relayed"`
 	Disk       float64   `json:"disk_mib"`
 	Goroutines float64   `json:"goroutines"`
+	Taken      float64   `json:"taken_by_host_percent"`
 	proc.State
 }
 
@@ -32,7 +33,6 @@ type soaker struct {
 	crew    *load.Crew
 	rate    float64
 	start   time.Time
-	used    time.Duration // processor time so far
 	samples []sample
 	open    []stretch // what of them may still arrive
 }
@@ -56,7 +56,7 @@ func (b *bench) soak(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	s := &soaker{bench: b, relay: r, behalf: ours, rate: 0.8 * peak, used: proc.CPU(r.pids), start: time.Now(),
+	s := &soaker{bench: b, relay: r, behalf: ours, rate: 0.8 * peak, start: time.Now(),
 		crew: load.NewCrew(r.aim(load.Load{Sessions: 50, Each: 5000, Size: 4096}))}
 	defer s.crew.Close()
 	b.tell("peak %.0f/s: soaking with %.0f/s for %v", peak, s.rate, b.options.scale.soak)
@@ -95,14 +95,18 @@ func (b *bench) peak(ctx context.Context, r *relay) (rate float64, err error) {
 
 // stretch sends for the time of a sample, and takes it.
 func (s *soaker) stretch(ctx context.Context) error {
+	w := proc.WatchTrees(s.relay.pids)
 	run := s.arrivals.Open(max(1, int(s.rate*s.soakSample.Seconds())), 1)
 	sent, err := s.crew.Send(ctx, run, s.rate)
+	if err == nil {
+		run.Await(ctx, run.Len(), 5*time.Second) // the last ones; what is late is looked at again later
+	}
+	used := w.Stop()
 	if err != nil {
 		return err
 	}
-	run.Await(ctx, run.Len(), 5*time.Second) // the last ones; what is late is looked at again later
 	s.open = append(s.open, stretch{run, sent})
-	if err := s.take(ctx, run, sent); err != nil {
+	if err := s.take(ctx, run, sent, used); err != nil {
 		return err
 	}
 	if len(s.open) > 6 {
@@ -112,12 +116,10 @@ func (s *soaker) stretch(ctx context.Context) error {
 }
 
 // take takes a sample.
-func (s *soaker) take(ctx context.Context, run *sink.Run, sent load.Sent) (err error) {
-	used := proc.CPU(s.relay.pids)
+func (s *soaker) take(ctx context.Context, run *sink.Run, sent load.Sent, used proc.Used) (err error) {
 	late, _ := lateness(sent, run)
 	one := sample{At: time.Since(s.start).Seconds(), Rate: float64(sent.Accepted) / sent.Lasted.Seconds(), Accepted: sent.Accepted,
-		CPU: milliseconds(used-s.used) / float64(max(sent.Accepted, 1)), Accept: quantilesOf(sent.Took), Late: quantilesOf(late)}
-	s.used = used
+		CPU: milliseconds(used.CPU) / float64(max(sent.Accepted, 1)), Accept: quantilesOf(sent.Took), Late: quantilesOf(late), Taken: used.Taken}
 	if one.State, err = proc.Read(s.relay.pids[0]); err != nil {
 		return err
 	}
@@ -129,8 +131,8 @@ func (s *soaker) take(ctx context.Context, run *sink.Run, sent load.Sent) (err e
 	}
 	s.samples = append(s.samples, one)
 	s.note(one)
-	s.tell("%5.0f s: %.0f/s, %.2f ms CPU, accept %.0f / %.0f ms, relayed %.0f / %.0f ms, %.0f MiB (%.0f anonymous), %.0f goroutines, %d descriptors, disk %.0f MiB", one.At, one.Rate, one.CPU,
-		one.Accept.P50, one.Accept.P99, one.Late.P50, one.Late.P99, one.RSS, one.Anon, one.Goroutines, one.Descriptors, one.Disk)
+	s.tell("%5.0f s: %.0f/s, %.2f ms CPU, accept %.0f / %.0f ms, relayed %.0f / %.0f ms, %.0f MiB (%.0f anonymous), %.0f goroutines, %d descriptors, disk %.0f MiB; %.0f %% taken by the host", one.At, one.Rate, one.CPU,
+		one.Accept.P50, one.Accept.P99, one.Late.P50, one.Late.P99, one.RSS, one.Anon, one.Goroutines, one.Descriptors, one.Disk, one.Taken)
 	return nil
 }
 

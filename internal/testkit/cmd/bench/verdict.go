@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // compared is one quantity of a soak at its beginning and at its end.
@@ -35,12 +37,14 @@ func comparisons() []compared {
 const judgedFrom = 10
 
 // report compares the first sixth of the samples with the last, ten minutes of
-// an hour, by their medians. The very first samples are left out: nothing is
-// old enough to go yet.
+// an hour, by the medians of the calmer half of each. The very first samples are
+// left out: nothing is old enough to go yet.
 func (s *soaker) report(peak float64) error {
 	first, last := ends(s.samples)
+	first, last = calmerHalf(first), calmerHalf(last)
 	minutes := s.samples[len(s.samples)-1].At / 60
-	s.say("%.0f minutes at %.0f messages a second, 80 %% of the peak of %.0f; medians of %d samples each. Retention %v.\n\n", minutes, s.rate, peak, len(first), s.soakKeep())
+	s.say("%.0f minutes at %.0f messages a second, 80 %% of the peak of %.0f; medians of %d samples each, in which the host took at most %.0f and %.0f %% of the machine. Retention %v.\n\n",
+		minutes, s.rate, peak, len(first), first[len(first)-1].Taken, last[len(last)-1].Taken, s.soakKeep())
 	s.say("| | beginning | end | |\n| --- | --- | --- | --- |\n")
 	var grew []error
 	for _, c := range comparisons() {
@@ -69,6 +73,13 @@ func ends(all []sample) (first, last []sample) {
 	n := max(1, len(all)/6)
 	skip := min(len(all)/20, len(all)-n)
 	return all[skip : skip+n], all[len(all)-n:]
+}
+
+// calmerHalf is the half of the samples during which the host gave the least of
+// the machine to others, the calmest first.
+func calmerHalf(of []sample) []sample {
+	calm := slices.SortedStableFunc(slices.Values(of), func(a, b sample) int { return cmp.Compare(a.Taken, b.Taken) })
+	return calm[:(len(calm)+1)/2]
 }
 
 func mid(of []sample, value func(sample) float64) float64 {
