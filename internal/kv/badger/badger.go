@@ -87,6 +87,7 @@ type Store struct {
 	flusher *flusher
 	tidy    *tidier
 	pager   *pager
+	pace    *pacer
 	turn    atomic.Bool // the next commit begins a new file of the log
 	churn   turnover
 
@@ -121,11 +122,12 @@ func Open(dir string, opts Options) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	db, err := badgerdb.Open(settings(dir, opts.Log))
+	pace := newPacer()
+	db, err := badgerdb.Open(settings(dir, opts.Log, pace))
 	if err != nil {
 		return nil, fmt.Errorf("open store in %s: %w", dir, err)
 	}
-	s := &Store{opts: opts, db: db, dir: dir}
+	s := &Store{opts: opts, db: db, dir: dir, pace: pace}
 	if err := s.recover(); err != nil {
 		return nil, fmt.Errorf("open store in %s: %w", dir, errors.Join(err, db.Close()))
 	}
@@ -136,6 +138,7 @@ func Open(dir string, opts Options) (*Store, error) {
 	s.flusher = newFlusher(s, s.frozen)
 	s.tidy = newTidier(s, opts.Log, tidyEvery)
 	s.pager = newPager(s, pagerEvery, pagerRoom)
+	pace.begin(db)
 	return s, nil
 }
 
@@ -189,9 +192,9 @@ func (s *Store) whole() func(token []byte) (bool, error) {
 	}
 }
 
-func settings(dir string, log *slog.Logger) badgerdb.Options {
+func settings(dir string, log *slog.Logger, pace *pacer) badgerdb.Options {
 	o := badgerdb.DefaultOptions(dir)
-	o.Logger = logger{log}
+	o.Logger = logger{log, pace}
 	o.MetricsEnabled = false
 	o.SyncWrites = false      // see flush
 	o.DetectConflicts = false // there is one committer
@@ -246,6 +249,7 @@ func (s *Store) View(ctx context.Context, fn func(kv.Reader) error) error {
 func (s *Store) Close() error {
 	s.closing.Do(func() {
 		s.Committer.Close()
+		s.pace.end()
 		s.tidy.close()
 		s.pager.close()
 		failed := s.Err() != nil

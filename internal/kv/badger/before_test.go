@@ -23,7 +23,7 @@ func TestLargerTablesOfBefore(t *testing.T) {
 func largerTables(t *testing.T, cut bool) {
 	const rows = 24
 	then := t.TempDir()
-	db, err := badgerdb.Open(settings(then, slog.New(slog.DiscardHandler)).WithMemTableSize(memTableBefore))
+	db, err := badgerdb.Open(settings(then, slog.New(slog.DiscardHandler), newPacer()).WithMemTableSize(memTableBefore))
 	if err != nil {
 		t.Fatal(err)
 	}

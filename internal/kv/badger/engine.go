@@ -56,11 +56,13 @@ func (e engine) Apply(rows []kv.Row, needs []kv.Durable) error {
 // before to the flusher. If that still has one, it waits: there are never more
 // than two tables.
 func (s *Store) nextFile() error {
+	s.pace.hurried.Store(true)
 	select {
 	case <-s.flusher.free:
 	case <-s.Failed():
 		return s.Err()
 	}
+	s.pace.hurried.Store(false)
 	if err := s.log.Next(); err != nil {
 		return err
 	}

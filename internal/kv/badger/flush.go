@@ -125,6 +125,7 @@ func (s *Store) writeBelow(t *table) error {
 	defer before.Discard()
 	to := s.db.NewKVLoader(writesAtOnce)
 	entry := &pb.KV{Version: version} // of which the loader keeps the value alone
+	written := 0                      // since it rested
 	err = t.last(func(r, first *kv.Row) error {
 		entry.Key, entry.Value, entry.ExpiresAt = r.Key, r.Value, uint64(r.Expires)
 		if r.Gone() {
@@ -134,12 +135,15 @@ func (s *Store) writeBelow(t *table) error {
 			entry.Value, entry.ExpiresAt = nil, longExpired
 			s.churn.deletes.Add(1)
 		}
+		written = s.pace.flushed(written + rowCost + len(entry.Key) + len(entry.Value))
 		return to.Set(entry)
 	})
 	return errors.Join(err, to.Finish())
 }
 
 const (
+	// rowCost is what a row costs besides its octets, in octets.
+	rowCost = 64
 	// writesAtOnce is how many batches wait for Badger, each of up to 1.2 MiB: more
 	// than the largest row, of which the loader could tell nobody that it is too large.
 	writesAtOnce = 4

@@ -6,8 +6,12 @@ import (
 	"strings"
 )
 
-// logger takes Badger's warnings and errors; the rest is chatter.
-type logger struct{ log *slog.Logger }
+// logger takes Badger's warnings and errors; the rest is chatter, but for what
+// the pacer goes by.
+type logger struct {
+	log  *slog.Logger
+	pace *pacer
+}
 
 func (l logger) Errorf(format string, args ...any) {
 	l.log.Error("badger", "message", strings.TrimSpace(fmt.Sprintf(format, args...)))
@@ -17,5 +21,6 @@ func (l logger) Warningf(format string, args ...any) {
 	l.log.Warn("badger", "message", strings.TrimSpace(fmt.Sprintf(format, args...)))
 }
 
-func (logger) Infof(string, ...any)  {}
-func (logger) Debugf(string, ...any) {}
+func (logger) Infof(string, ...any) {}
+
+func (l logger) Debugf(format string, args ...any) { l.pace.note(format, args) }

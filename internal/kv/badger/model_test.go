@@ -526,7 +526,7 @@ func TestStopEmptiesTheLog(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	db, err := badgerdb.Open(settings(dir, slog.New(slog.DiscardHandler)))
+	db, err := badgerdb.Open(settings(dir, slog.New(slog.DiscardHandler), newPacer()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -550,7 +550,7 @@ func TestStopEmptiesTheLog(t *testing.T) {
 // does not.
 func TestLogIsThereOrNeverWas(t *testing.T) {
 	dir := t.TempDir()
-	db, err := badgerdb.Open(settings(dir, slog.New(slog.DiscardHandler)).WithSyncWrites(true))
+	db, err := badgerdb.Open(settings(dir, slog.New(slog.DiscardHandler), newPacer()).WithSyncWrites(true))
 	if err == nil {
 		err = db.Update(func(txn *badgerdb.Txn) error { return txn.Set([]byte("old"), []byte("1")) })
 	}

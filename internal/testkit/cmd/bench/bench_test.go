@@ -98,6 +98,15 @@ func TestSoakVerdict(t *testing.T) {
 	if len(half) != 3 || half[0].At != 2 || half[1].At != 4 || half[2].At != 5 {
 		t.Errorf("the calmer half is %v", half)
 	}
+	for busy, want := range map[int]bool{0: false, 4: false, 8: true, 10: true} { // of the last ten
+		all := make([]sample, 60)
+		for i := range busy {
+			all[59-i].Taken = 20
+		}
+		if disturbed(all, 5) != want {
+			t.Errorf("with %d busy samples at the end it is disturbed: %v", busy, !want)
+		}
+	}
 	for _, c := range comparisons() {
 		if !c.holds(100, 100) || !c.holds(100, 20) || c.holds(100, 200) {
 			t.Errorf("%s is judged wrongly", c.what)

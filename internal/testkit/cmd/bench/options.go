@@ -75,7 +75,7 @@ func parse(args []string) (o options, err error) {
 	f.IntVar(&o.repeats, "repeats", 0, "runs of each workload and of each point of a curve; default 3")
 	f.IntVar(&o.few, "few", 0, "matrix, signed: messages of a run with one connection; default 1500, signed never more than 500")
 	f.IntVar(&o.many, "many", 0, "matrix, signed: messages of a run with more connections; default 6000")
-	f.Float64Var(&o.taken, "taken", 5, "matrix, signed, curves: percent of the machine that the host may give to other guests during a run; beyond, it is repeated, at most twice, or for curves thrice, and the calmest count")
+	f.Float64Var(&o.taken, "taken", 5, "matrix, signed, curves: percent of the machine that the host may give to other guests during a run; beyond, it is repeated, at most twice, or for curves thrice, and the calmest count; soak: at the end, or it goes on, for half as long again at most")
 	f.DurationVar(&o.span, "for", 0, "soak: how long, default 1h; fair: each phase, default 30s")
 	f.StringVar(&o.program, "behalf", "bin/behalf", "the relay's program")
 	f.StringVar(&o.policies, "policies", "policies", "folder of the default policies, for the parts that add rules")

@@ -44,8 +44,10 @@ type stretch struct {
 }
 
 // soak sends at 80 % of the peak that is found first, each message when it is
-// due, and compares the end with the beginning. Retention is short, so that what
-// is done with goes, as it would after days.
+// due, and compares the end with the beginning. When the host gives much of the
+// machine to others at the end, it goes on until it does not, for half as long
+// again at most. Retention is short, so that what is done with goes, as it would
+// after days.
 func (b *bench) soak(ctx context.Context) (err error) {
 	ours, r, stop, err := b.start(ctx, "soak", setup{resources: plainTenant("plain", b.sink.Port()), config: retention(b.soakKeep().String())})
 	if err != nil {
@@ -60,7 +62,7 @@ func (b *bench) soak(ctx context.Context) (err error) {
 		crew: load.NewCrew(r.aim(load.Load{Sessions: 50, Each: 5000, Size: 4096}))}
 	defer s.crew.Close()
 	b.tell("peak %.0f/s: soaking with %.0f/s for %v", peak, s.rate, b.options.scale.soak)
-	for time.Since(s.start) < b.options.scale.soak {
+	for lasts := b.options.scale.soak; time.Since(s.start) < lasts || time.Since(s.start) < lasts*3/2 && disturbed(s.samples, s.taken); {
 		if err := s.stretch(ctx); err != nil {
 			return err
 		}

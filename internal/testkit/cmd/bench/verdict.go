@@ -43,8 +43,8 @@ func (s *soaker) report(peak float64) error {
 	first, last := ends(s.samples)
 	first, last = calmerHalf(first), calmerHalf(last)
 	minutes := s.samples[len(s.samples)-1].At / 60
-	s.say("%.0f minutes at %.0f messages a second, 80 %% of the peak of %.0f; medians of %d samples each, in which the host took at most %.0f and %.0f %% of the machine. Retention %v.\n\n",
-		minutes, s.rate, peak, len(first), first[len(first)-1].Taken, last[len(last)-1].Taken, s.soakKeep())
+	s.say("%.0f minutes at %.0f messages a second, 80 %% of the peak of %.0f; medians of %d samples each, while the host gave %.0f and %.0f %% of the machine to others. Retention %v.\n\n",
+		minutes, s.rate, peak, len(first), mid(first, sample.takenByHost), mid(last, sample.takenByHost), s.soakKeep())
 	s.say("| | beginning | end | |\n| --- | --- | --- | --- |\n")
 	var grew []error
 	for _, c := range comparisons() {
@@ -75,11 +75,21 @@ func ends(all []sample) (first, last []sample) {
 	return all[skip : skip+n], all[len(all)-n:]
 }
 
-// calmerHalf is the half of the samples during which the host gave the least of
-// the machine to others, the calmest first.
+// takenByHost is what the host gave to others, in percent of the machine.
+func (s sample) takenByHost() float64 { return s.Taken }
+
+// calmerHalf is the half of the samples during which the host took least, the
+// calmest first.
 func calmerHalf(of []sample) []sample {
 	calm := slices.SortedStableFunc(slices.Values(of), func(a, b sample) int { return cmp.Compare(a.Taken, b.Taken) })
 	return calm[:(len(calm)+1)/2]
+}
+
+// disturbed reports whether the host takes more than so many percent of the
+// machine even in the calmer half of the end.
+func disturbed(all []sample, percent float64) bool {
+	_, last := ends(all)
+	return mid(calmerHalf(last), sample.takenByHost) > percent
 }
 
 func mid(of []sample, value func(sample) float64) float64 {
