@@ -113,6 +113,7 @@ func Open(dir string, opts Options) (*Store, error) {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
+	opts.logSize = cmp.Or(opts.logSize, logSize)
 	if opts.Full == nil {
 		opts.Full = func() bool { return false }
 	}
@@ -148,7 +149,7 @@ func (s *Store) recover() error {
 	if err != nil {
 		return err
 	}
-	s.log, err = journal.Open(s.dir, last, journal.Options{Size: cmp.Or(s.opts.logSize, logSize), Whole: s.whole()}, func(file, commit uint64, rows []kv.Row, frozen bool) {
+	s.log, err = journal.Open(s.dir, last, journal.Options{Size: s.opts.logSize, Whole: s.whole()}, func(file, commit uint64, rows []kv.Row, frozen bool) {
 		t := &s.active
 		if frozen {
 			t = &s.frozen

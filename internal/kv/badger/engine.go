@@ -28,6 +28,7 @@ func (e engine) Apply(rows []kv.Row, needs []kv.Durable) error {
 	if err != nil {
 		return fmt.Errorf("commit %d rows: %w", len(rows), err)
 	}
+	s.pace.hurried.Store(s.log.Used() > s.opts.logSize/2)
 	// What the rows need was being synced meanwhile. Until it is there, this
 	// record is the last, which the next start asks about.
 	if err := kv.Await(needs); err != nil {
@@ -56,13 +57,11 @@ func (e engine) Apply(rows []kv.Row, needs []kv.Durable) error {
 // before to the flusher. If that still has one, it waits: there are never more
 // than two tables.
 func (s *Store) nextFile() error {
-	s.pace.hurried.Store(true)
 	select {
 	case <-s.flusher.free:
 	case <-s.Failed():
 		return s.Err()
 	}
-	s.pace.hurried.Store(false)
 	if err := s.log.Next(); err != nil {
 		return err
 	}

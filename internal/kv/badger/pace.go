@@ -23,11 +23,10 @@ type pacer struct {
 	db   atomic.Pointer[badgerdb.DB] // nil: nothing rests
 	over chan struct{}
 
-	hurried atomic.Bool  // a flush is waited for
-	told    atomic.Int64 // of tables
+	hurried atomic.Bool // a flush will soon be waited for
 
-	mu   sync.Mutex
-	free time.Time // when the last of those that merge and rest goes on
+	mu    sync.Mutex
+	until time.Time // the last of those that merge rests
 }
 
 const (
@@ -39,7 +38,8 @@ const (
 	// NumLevelZeroTablesStall of them Badger takes no more rows.
 	mergeRest    = 50 * time.Millisecond
 	mergesBehind = 2 * newTables
-	// A flush rests for flushRest after flushStep octets of rows.
+	// A flush rests for flushRest after flushStep octets of rows, until the log
+	// file that is written meanwhile is half full.
 	flushRest = 15 * time.Millisecond
 	flushStep = 256 << 10
 )
@@ -52,17 +52,21 @@ func (p *pacer) end()                  { close(p.over) }
 
 // note is called with what Badger tells its logger.
 func (p *pacer) note(format string, args []any) {
-	if !strings.HasPrefix(format, mergedNotice) || len(args) == 0 {
+	took, db := merged(format, args), p.db.Load()
+	if took == 0 || db == nil {
 		return
 	}
-	took, ok := args[len(args)-1].(time.Duration)
-	if !ok {
-		return
+	if pause := mergePause(took, db.Levels()[0].NumTables); pause > 0 {
+		p.rest(p.inTurn(pause))
 	}
-	p.told.Add(1)
-	if db := p.db.Load(); db != nil {
-		p.rest(p.turn(mergePause(took, db.Levels()[0].NumTables)))
+}
+
+// merged gives how long a merge took for a table, if that is what Badger tells.
+func merged(format string, args []any) (took time.Duration) {
+	if strings.HasPrefix(format, mergedNotice) && len(args) > 0 {
+		took, _ = args[len(args)-1].(time.Duration)
 	}
+	return took
 }
 
 // mergePause is how long to rest for a table, by the time that it took and the
@@ -72,17 +76,17 @@ func mergePause(took time.Duration, tables int) time.Duration {
 	return min(4*took, mergeRest) * time.Duration(room) / newTables
 }
 
-// turn gives how long to wait, so that each of those that wait rests for a time
+// inTurn gives how long to wait, so that each of those that wait rests for a time
 // of its own.
-func (p *pacer) turn(pause time.Duration) time.Duration {
+func (p *pacer) inTurn(pause time.Duration) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
-	if p.free.Before(now) {
-		p.free = now
+	if p.until.Before(now) {
+		p.until = now
 	}
-	p.free = p.free.Add(pause)
-	return p.free.Sub(now)
+	p.until = p.until.Add(pause)
+	return p.until.Sub(now)
 }
 
 // flushed is called by a flush with the octets of rows since it rested, and gives

@@ -3,7 +3,6 @@ package badger
 import (
 	"bytes"
 	"fmt"
-	"log/slog"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,15 +13,28 @@ import (
 )
 
 // Badger must tell of each table that a merge makes, or nothing is paced.
-func TestMergesAreTold(t *testing.T) {
+func TestMergesRest(t *testing.T) {
 	s, err := Open(t.TempDir(), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	for from := 0; from < 6000; from += 200 { // 12 MB: more than the table in memory
+	putRows(t, s, 0, 6000) // more than a table in memory
+	s.tidy.sendOn()
+	s.tidy.merge()
+	s.pace.mu.Lock()
+	defer s.pace.mu.Unlock()
+	if s.pace.until.IsZero() {
+		t.Error("Badger merged and told nothing of it")
+	}
+}
+
+// putRows commits 2 KiB for each number, in small steps.
+func putRows(t *testing.T, s *Store, from, to int) {
+	t.Helper()
+	for ; from < to; from += 10 {
 		err := s.Update(t.Context(), func(w kv.Writer) (err error) {
-			for i := from; i < from+200 && err == nil; i++ {
+			for i := from; i < from+10 && err == nil; i++ {
 				err = w.Put(fmt.Appendf(nil, "row/%06d", i), bytes.Repeat([]byte{byte(i)}, 2<<10))
 			}
 			return err
@@ -31,10 +43,33 @@ func TestMergesAreTold(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s.tidy.sendOn()
-	s.tidy.merge()
-	if s.pace.told.Load() == 0 {
-		t.Error("Badger told of no table")
+}
+
+// A store paces what it does from Open to Close, and a flush is told when the
+// log that is written meanwhile gets full.
+func TestStoreIsPaced(t *testing.T) {
+	s, err := Open(t.TempDir(), Options{logSize: 440 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	s.pace.note(mergedNotice, []any{time.Second})
+	if took := time.Since(start); took < mergeRest {
+		t.Errorf("a merge rested for %v", took)
+	}
+	for i, want := range []bool{false, false, true, true, false} { // 100 KB each
+		putRows(t, s, i*50, i*50+50)
+		if got := s.pace.hurried.Load(); got != want {
+			t.Errorf("after %d rows the flush is in a hurry: %v", i*50+50, got)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-s.pace.over:
+	default:
+		t.Error("a closed store is still paced")
 	}
 }
 
@@ -79,7 +114,7 @@ func TestPacer(t *testing.T) {
 			t.Error("a flush rests while a commit waits for it")
 		}
 		p.hurried.Store(false)
-		if a, b := p.turn(time.Second), p.turn(time.Second); a != time.Second || b != 2*time.Second {
+		if a, b := p.inTurn(time.Second), p.inTurn(time.Second); a != time.Second || b != 2*time.Second {
 			t.Errorf("two merges wait %v and %v", a, b)
 		}
 		p.end()
@@ -89,18 +124,19 @@ func TestPacer(t *testing.T) {
 	})
 }
 
-// What Badger tells otherwise is no reason to rest, whatever it looks like.
-func TestOtherNotices(t *testing.T) {
-	p := newPacer()
-	l := logger{slog.New(slog.DiscardHandler), p}
-	l.Debugf("Flushing memtable")
-	l.Debugf(mergedNotice)
-	l.Debugf(mergedNotice+" %d", 7)
-	if n := p.told.Load(); n != 0 {
-		t.Errorf("%d tables were told", n)
-	}
-	l.Debugf(mergedNotice+" %v", time.Second)
-	if n := p.told.Load(); n != 1 {
-		t.Errorf("%d tables were told, not one", n)
+func TestMerged(t *testing.T) {
+	for _, c := range []struct {
+		format string
+		args   []any
+		want   time.Duration
+	}{
+		{mergedNotice + " %d keys. Iteration took: %v", []any{1, 2, time.Second}, time.Second},
+		{mergedNotice + " %d", []any{7}, 0},
+		{mergedNotice, nil, 0},
+		{"Flushing memtable: %v", []any{time.Second}, 0},
+	} {
+		if got := merged(c.format, c.args); got != c.want {
+			t.Errorf("%q: %v, not %v", c.format, got, c.want)
+		}
 	}
 }

@@ -94,18 +94,20 @@ func TestSoakVerdict(t *testing.T) {
 			t.Errorf("of %d samples %v are compared, not %v", n, got, want)
 		}
 	}
-	half := calmerHalf([]sample{{At: 1, Taken: 9}, {At: 2}, {At: 3, Taken: 30}, {At: 4, Taken: 4}, {At: 5, Taken: 5}})
-	if len(half) != 3 || half[0].At != 2 || half[1].At != 4 || half[2].At != 5 {
-		t.Errorf("the calmer half is %v", half)
+	at := func(of []sample) (at []float64) {
+		for _, s := range of {
+			at = append(at, s.At)
+		}
+		return at
 	}
-	for busy, want := range map[int]bool{0: false, 4: false, 8: true, 10: true} { // of the last ten
-		all := make([]sample, 60)
-		for i := range busy {
-			all[59-i].Taken = 20
+	of := []sample{{At: 1, Taken: 9}, {At: 2}, {At: 3, Taken: 30}, {At: 4, Taken: 6}, {At: 5, Taken: 5}}
+	for percent, want := range map[float64][]float64{5: {2, 4, 5}, 0: {2, 4, 5}, 10: {1, 2, 4, 5}, 50: {1, 2, 3, 4, 5}} {
+		if got := at(calmer(of, percent)); !slices.Equal(got, want) {
+			t.Errorf("calm with at most %v %% are %v, not %v", percent, got, want)
 		}
-		if disturbed(all, 5) != want {
-			t.Errorf("with %d busy samples at the end it is disturbed: %v", busy, !want)
-		}
+	}
+	if !disturbed(of, 5) || disturbed(of, 6) {
+		t.Error("half of the samples must be calm")
 	}
 	for _, c := range comparisons() {
 		if !c.holds(100, 100) || !c.holds(100, 20) || c.holds(100, 200) {

@@ -62,7 +62,7 @@ func (b *bench) soak(ctx context.Context) (err error) {
 		crew: load.NewCrew(r.aim(load.Load{Sessions: 50, Each: 5000, Size: 4096}))}
 	defer s.crew.Close()
 	b.tell("peak %.0f/s: soaking with %.0f/s for %v", peak, s.rate, b.options.scale.soak)
-	for lasts := b.options.scale.soak; time.Since(s.start) < lasts || time.Since(s.start) < lasts*3/2 && disturbed(s.samples, s.taken); {
+	for lasts := b.options.scale.soak; time.Since(s.start) < lasts || time.Since(s.start) < lasts*3/2 && s.disturbed(); {
 		if err := s.stretch(ctx); err != nil {
 			return err
 		}
@@ -71,6 +71,12 @@ func (b *bench) soak(ctx context.Context) (err error) {
 		return err
 	}
 	return s.report(peak)
+}
+
+// disturbed reports whether the end would be compared on a busy host.
+func (s *soaker) disturbed() bool {
+	_, last := ends(s.samples)
+	return disturbed(last, s.taken)
 }
 
 // soakKeep is the retention of a soak: short beside its length, so that as much

@@ -37,14 +37,15 @@ func comparisons() []compared {
 const judgedFrom = 10
 
 // report compares the first sixth of the samples with the last, ten minutes of
-// an hour, by the medians of the calmer half of each. The very first samples are
-// left out: nothing is old enough to go yet.
+// an hour, by the medians of those during which the host was calm. The very first
+// samples are left out: nothing is old enough to go yet.
 func (s *soaker) report(peak float64) error {
 	first, last := ends(s.samples)
-	first, last = calmerHalf(first), calmerHalf(last)
+	busy := disturbed(first, s.taken) || disturbed(last, s.taken)
+	first, last = calmer(first, s.taken), calmer(last, s.taken)
 	minutes := s.samples[len(s.samples)-1].At / 60
-	s.say("%.0f minutes at %.0f messages a second, 80 %% of the peak of %.0f; medians of %d samples each, while the host gave %.0f and %.0f %% of the machine to others. Retention %v.\n\n",
-		minutes, s.rate, peak, len(first), mid(first, sample.takenByHost), mid(last, sample.takenByHost), s.soakKeep())
+	s.say("%.0f minutes at %.0f messages a second, 80 %% of the peak of %.0f; medians of %d samples at the beginning and %d at the end, while the host gave %.0f and %.0f %% of the machine to others. Retention %v.\n\n",
+		minutes, s.rate, peak, len(first), len(last), mid(first, sample.takenByHost), mid(last, sample.takenByHost), s.soakKeep())
 	s.say("| | beginning | end | |\n| --- | --- | --- | --- |\n")
 	var grew []error
 	for _, c := range comparisons() {
@@ -60,6 +61,9 @@ func (s *soaker) report(peak float64) error {
 	if minutes < judgedFrom {
 		s.say("Less than %d minutes are too short to judge.\n", judgedFrom)
 		return nil
+	}
+	if busy {
+		grew = append(grew, errors.New("the host gave too much of the machine to others at one end to compare them"))
 	}
 	return errors.Join(grew...)
 }
@@ -78,18 +82,18 @@ func ends(all []sample) (first, last []sample) {
 // takenByHost is what the host gave to others, in percent of the machine.
 func (s sample) takenByHost() float64 { return s.Taken }
 
-// calmerHalf is the half of the samples during which the host took least, the
-// calmest first.
-func calmerHalf(of []sample) []sample {
-	calm := slices.SortedStableFunc(slices.Values(of), func(a, b sample) int { return cmp.Compare(a.Taken, b.Taken) })
-	return calm[:(len(calm)+1)/2]
+// calmer leaves out the samples during which the host took more than so many
+// percent of the machine, but never more than half of them.
+func calmer(of []sample, percent float64) []sample {
+	byCalm := slices.SortedStableFunc(slices.Values(of), func(a, b sample) int { return cmp.Compare(a.Taken, b.Taken) })
+	limit := max(percent, byCalm[(len(byCalm)-1)/2].Taken)
+	return slices.DeleteFunc(slices.Clone(of), func(s sample) bool { return s.Taken > limit })
 }
 
-// disturbed reports whether the host takes more than so many percent of the
-// machine even in the calmer half of the end.
-func disturbed(all []sample, percent float64) bool {
-	_, last := ends(all)
-	return mid(calmerHalf(last), sample.takenByHost) > percent
+// disturbed reports whether the host took more than so many percent of the
+// machine in most of the samples.
+func disturbed(of []sample, percent float64) bool {
+	return mid(of, sample.takenByHost) > percent
 }
 
 func mid(of []sample, value func(sample) float64) float64 {
