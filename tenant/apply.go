@@ -154,14 +154,18 @@ func (d *Directory) prepare(ctx context.Context, given resource, by Actor, ifMat
 	p := &plan{by: by, ifMatch: ifMatch, new: clone(given), rec: &record{Sealed: map[string][]byte{}}}
 	err := d.store.View(ctx, func(r kv.Reader) (err error) {
 		p.id, err = readTenantID(r, owner(given))
-		if notFound(err) && given.kind() == KindTenant {
-			p.id, err = newTenantID(), nil
+		isNew := notFound(err) && given.kind() == KindTenant
+		if isNew {
+			p.id, err = d.newID(), nil
 		}
 		if err != nil {
 			return err
 		}
 		p.key = resourceKey(p.id, given.kind(), given.key())
 		p.old, p.oldRec, err = load(r, p.key, given.kind())
+		if isNew && p.old != nil {
+			return errAgain // the number is another's
+		}
 		return err
 	})
 	if err != nil {

@@ -36,9 +36,12 @@ func (d *Directory) commit(w kv.Writer, p *plan) error {
 // current makes sure that the plan was made from what is there now.
 func (p *plan) current(w kv.Writer) error {
 	id, err := readTenantID(w, owner(p.new))
-	isNew := notFound(err) && p.new.kind() == KindTenant && p.old == nil
+	isNew := notFound(err) && p.new.kind() == KindTenant
 	if err != nil && !isNew {
 		return err
+	}
+	if isNew && p.old != nil {
+		return errAgain // it was deleted meanwhile
 	}
 	if !isNew && id != p.id {
 		return errAgain

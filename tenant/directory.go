@@ -43,6 +43,7 @@ type Directory struct {
 	pepper       [32]byte // of MACs of secrets
 	decoy        [32]byte // makes verifiers of users that do not exist
 	log          *slog.Logger
+	newID        func() mail.TenantID // at random
 }
 
 // Open reads the directory from st. It fails when kr is not the keyring that
@@ -58,7 +59,7 @@ func Open(ctx context.Context, st kv.Store, kr *keyring.Keyring, o Options) (*Di
 		first = mail.UpstreamMX
 	}
 	d := &Directory{
-		store: st, keys: kr, options: o, log: o.Log,
+		store: st, keys: kr, options: o, log: o.Log, newID: newTenantID,
 		defaultRoute: []Way{{Upstream: first}},
 		views:        newViews(),
 		whose:        newWhose(),
