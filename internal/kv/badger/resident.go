@@ -38,6 +38,9 @@ type pager struct {
 const (
 	pagerEvery = 250 * time.Millisecond
 	pagerRoom  = 16 << 20
+	// pagerAgain is after how many looks it tries again although little came: what
+	// a merge was making could not be given back before.
+	pagerAgain = 8
 )
 
 func newPager(s *Store, every time.Duration, room int64) *pager {
@@ -55,8 +58,9 @@ func (p *pager) run() {
 	defer close(p.done)
 	tick := time.NewTicker(p.every)
 	defer tick.Stop()
-	var least int64 // that was resident since pages were last given back
-	var told bool   // of trouble
+	var least, fewest int64 // that were resident since pages were last given back, and ever after that
+	var last time.Time      // that they were
+	var told bool           // of trouble
 	for {
 		select {
 		case <-p.stop:
@@ -67,7 +71,7 @@ func (p *pager) run() {
 		if errors.Is(err, fs.ErrNotExist) {
 			return // a system without /proc/self
 		}
-		if err == nil && now < least+p.room {
+		if err == nil && now < least+p.room && (now < fewest+p.room || time.Since(last) < pagerAgain*p.every) {
 			least = min(least, now)
 			continue
 		}
@@ -76,6 +80,9 @@ func (p *pager) run() {
 		}
 		if err == nil {
 			least, err = residentFiles()
+		}
+		if last = time.Now(); err == nil && (fewest == 0 || least < fewest) {
+			fewest = least
 		}
 		if err != nil && !told {
 			told = true
