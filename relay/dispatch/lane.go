@@ -13,6 +13,7 @@ const (
 	youngSize = 1024             // likewise while all of them are in memory already, just offered
 	chunkSize = 64               // recipients an entry of the due index stands for
 	lingers   = 60 * time.Second // how long an empty queue remembers its cursor
+	briefly   = 5 * time.Second  // likewise one that was never read, so that it has none worth remembering
 )
 
 // ref points to recipients of one message that are due in one queue.
@@ -132,6 +133,16 @@ func (q *queue) unskip() {
 // idle reports whether nothing is left of q but its memory of the cursor.
 func (q *queue) idle() bool {
 	return q.in == nil && q.head.len() == 0 && !q.more && !q.loading && !q.asking && q.busy == 0 && q.wake.IsZero() && q.skipped.IsZero()
+}
+
+// lingers is how long q stays after it has become empty. With mail to very many
+// domains nearly all queues hold one message, and never another: they are not to
+// fill the memory for a minute.
+func (q *queue) lingers() time.Duration {
+	if q.loaded.IsZero() {
+		return briefly
+	}
+	return lingers
 }
 
 // ready is how many jobs could be tried if the site let them.

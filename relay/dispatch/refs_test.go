@@ -88,6 +88,7 @@ func TestAheadOfDelivery(t *testing.T) {
 				w.d.sp = sp
 				w.run()
 				defer w.stop()
+				synctest.Wait() // the queues that were there at the start are read
 				w.way(platform, takes(50*time.Millisecond))
 				var ids []mail.ID
 				for i := range c.ahead {

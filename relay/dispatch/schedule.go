@@ -229,7 +229,7 @@ func (d *Dispatcher) settleIn(q *queue) {
 		q.site.resting.push(q)
 	case q.busy == 0:
 		if q.alarm.pos == 0 {
-			d.alarms.set(&q.alarm, time.Now().Add(lingers))
+			d.alarms.set(&q.alarm, time.Now().Add(q.lingers()))
 		}
 	}
 }
