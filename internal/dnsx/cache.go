@@ -2,11 +2,13 @@ package dnsx
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"fmt"
 	"sync"
 	"time"
 
-	"github.com/hashicorp/golang-lru/v2/simplelru"
+	"github.com/coocood/freecache"
 )
 
 type key struct {
@@ -14,18 +16,17 @@ type key struct {
 	qtype uint16
 }
 
-type entry struct {
-	result
-	until time.Time
-}
-
-// cache keeps results, least recently used out first, and lets one caller ask
-// while others with the same question wait for it.
+// cache keeps results, and lets one caller ask while others with the same
+// question wait for it. What it keeps are octets in a few large pieces: the
+// answers for a hundred thousand domains, each of several objects, would take the
+// garbage collector longer than asking again. Those that were not wanted for
+// long go first.
 type cache struct {
+	made   time.Time // when its clock began
+	secret [8]byte   // before each key, so that nobody can choose names that end in one place
+
 	mu     sync.Mutex
-	max    int // KiB
-	used   int
-	lru    *simplelru.LRU[key, entry]
+	kept   *freecache.Cache
 	flying map[key]*flight
 }
 
@@ -36,14 +37,14 @@ type flight struct {
 	broken bool // its asker gave up, which says nothing about the answer
 }
 
+// newCache makes one for so many octets, and half a MiB at least. As many again
+// may be needed to find them. Results of more than a thousandth of it are not
+// kept.
 func newCache(size int) *cache {
-	c := &cache{max: size, flying: map[key]*flight{}}
-	// The size is positive, so this cannot fail; weight is our own affair.
-	c.lru, _ = simplelru.NewLRU(size, func(_ key, e entry) { c.used -= e.weight() })
+	c := &cache{made: time.Now(), kept: freecache.NewCache(size), flying: map[key]*flight{}}
+	_, _ = rand.Read(c.secret[:]) // it never fails
 	return c
 }
-
-func (e entry) weight() int { return 1 + e.size()>>10 }
 
 // get gives the kept result of k, or that of ask, which runs in the goroutine
 // of the first who wants it, under that one's context. When that caller gives
@@ -51,12 +52,9 @@ func (e entry) weight() int { return 1 + e.size()>>10 }
 func (c *cache) get(ctx context.Context, k key, ask func() result) result {
 	for {
 		c.mu.Lock()
-		if e, ok := c.lru.Get(k); ok {
-			if left := time.Until(e.until); left > 0 {
-				c.mu.Unlock()
-				e.TTL = left
-				return e.result
-			}
+		if r, ok := c.find(k); ok {
+			c.mu.Unlock()
+			return r
 		}
 		f, under := c.flying[k]
 		if !under {
@@ -93,20 +91,39 @@ func (c *cache) fly(ctx context.Context, k key, f *flight, ask func() result) re
 	return r
 }
 
+// octets writes k behind the room that it is given.
+func (c *cache) octets(room []byte, k key) []byte {
+	return binary.BigEndian.AppendUint16(append(append(room, c.secret[:]...), k.name...), k.qtype)
+}
+
+// find gives what is kept for k and still holds.
+func (c *cache) find(k key) (r result, ok bool) {
+	var room [128]byte
+	var kept string
+	err := c.kept.GetFn(c.octets(room[:0], k), func(b []byte) error {
+		kept = string(b)
+		return nil
+	})
+	if err != nil {
+		return result{}, false
+	}
+	until := packed(kept)
+	left := until.time() - time.Since(c.made)
+	if left <= 0 {
+		return result{}, false
+	}
+	r = unpack(until)
+	r.TTL = left
+	return r, true
+}
+
 func (c *cache) put(k key, r result) {
 	ttl := r.TTL
 	if r.err != nil {
 		ttl = errTTL
 	}
-	e := entry{r, time.Now().Add(ttl)}
-	c.lru.Remove(k)
-	if c.lru.Len() >= c.max {
-		c.lru.RemoveOldest()
-	}
-	c.lru.Add(k, e)
-	for c.used += e.weight(); c.used > c.max; {
-		if _, _, ok := c.lru.RemoveOldest(); !ok {
-			return
-		}
-	}
+	var room [128]byte
+	var space [512]byte
+	b := r.pack(packTime(space[:0], time.Since(c.made)+ttl))
+	_ = c.kept.Set(c.octets(room[:0], k), b, int(ttl/time.Second)+1) // one that is too large is asked again
 }

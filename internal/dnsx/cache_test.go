@@ -2,7 +2,11 @@ package dnsx
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/netip"
+	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -46,7 +50,7 @@ func TestTimeToLiveIsKeptWithinBounds(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			asked := 0
-			c := scripted(100, func(q *dns.Msg) *dns.Msg {
+			c := scripted(1<<20, func(q *dns.Msg) *dns.Msg {
 				asked++
 				return reply(q, fmt.Sprintf("x.example. %d TXT a", tt.ttl))
 			})
@@ -65,7 +69,7 @@ func TestTimeToLiveIsKeptWithinBounds(t *testing.T) {
 }
 
 func TestAliasIsAskedForWhereTheAnswerEnds(t *testing.T) {
-	c := scripted(100, func(q *dns.Msg) *dns.Msg {
+	c := scripted(1<<20, func(q *dns.Msg) *dns.Msg {
 		switch q.Question[0].Name {
 		case "a.example.":
 			return reply(q, "a.example. 60 CNAME b.example.", "b.example. 60 CNAME c.example.")
@@ -87,7 +91,7 @@ func TestADBitOfAForeignServerIsNotTrusted(t *testing.T) {
 		return r
 	}
 	for _, trust := range []bool{false, true} {
-		c := scripted(100, answer)
+		c := scripted(1<<20, answer)
 		s, err := parseServer("192.0.2.53", trust)
 		if err != nil {
 			t.Fatal(err)
@@ -100,31 +104,83 @@ func TestADBitOfAForeignServerIsNotTrusted(t *testing.T) {
 }
 
 func TestCacheIsBounded(t *testing.T) {
+	const most = 1 << 20
 	big := strings.Repeat("x", 250)
-	c := scripted(64, func(q *dns.Msg) *dns.Msg {
+	asked := 0
+	c := scripted(most, func(q *dns.Msg) *dns.Msg {
+		asked++
 		n := q.Question[0].Name
-		return reply(q, n+" 60 TXT "+strings.Repeat(" "+big, 16))
+		return reply(q, n+" 60 TXT "+strings.Repeat(" "+big, 3))
 	})
-	for i := range 1000 {
+	before := heap()
+	for i := range 20_000 {
 		c.TXT(t.Context(), fmt.Sprintf("n%d.example", i))
-		if c.cache.used > 64 || c.cache.lru.Len() > 64 {
-			t.Fatalf("%d KiB in %d entries; want at most 64", c.cache.used, c.cache.lru.Len())
+	}
+	took := heap() - before
+	runtime.KeepAlive(c)
+	if took > most || len(c.cache.flying) != 0 {
+		t.Errorf("%d octets more; %d under way", took, len(c.cache.flying))
+	}
+	asked = 0
+	for i := 20_000 - 500; i < 20_000; i++ {
+		c.TXT(t.Context(), fmt.Sprintf("n%d.example", i))
+	}
+	if asked > 100 {
+		t.Errorf("of 500 that were just asked for %d are asked again", asked)
+	}
+}
+
+// As many domains as a busy platform mails in an hour are kept, in a few pieces.
+func TestManyDomainsAreKept(t *testing.T) {
+	const domains, size = 100_000, 16 << 20
+	before := heap()
+	c := newCache(size)
+	at := func(i int) key { return key{fmt.Sprintf("d%06d.example", i), dns.TypeMX} }
+	for i := range domains {
+		c.put(at(i), result{Answer: Answer{TTL: time.Hour}, mx: []MX{{10, "mx1." + at(i).name}, {20, "mx2." + at(i).name}}})
+	}
+	took := heap() - before
+	missing := 0
+	for i := range domains {
+		if r, ok := c.find(at(i)); !ok || len(r.mx) != 2 || r.mx[1].Host != "mx2."+at(i).name {
+			missing++
 		}
 	}
-	if c.cache.lru.Len() < 10 || len(c.cache.flying) != 0 {
-		t.Errorf("%d entries, %d under way", c.cache.lru.Len(), len(c.cache.flying))
+	if missing > domains/100 || took > 2*size {
+		t.Errorf("%d of %d domains are missing; the others are kept in %d octets", missing, domains, took)
 	}
-	for range 10 { // the same name again and again does not add up
-		c.cache.mu.Lock()
-		c.cache.put(key{"same.example", dns.TypeTXT}, result{Answer: Answer{TTL: time.Second}})
-		c.cache.mu.Unlock()
+}
+
+func heap() int {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return int(m.HeapAlloc)
+}
+
+// A failure out of the cache is told apart like the first.
+func TestFailureIsKept(t *testing.T) {
+	c := scripted(1<<20, func(*dns.Msg) *dns.Msg { return new(dns.Msg) })
+	_, _, first := c.MX(t.Context(), "x.example")
+	_, _, second := c.MX(t.Context(), "x.example")
+	var kept keptError
+	if !errors.Is(first, ErrTemporary) || !errors.Is(second, ErrTemporary) || !errors.As(second, &kept) || first.Error() != second.Error() {
+		t.Errorf("%v, then %v", first, second)
 	}
-	sum := 0
-	for _, e := range c.cache.lru.Values() {
-		sum += e.weight()
-	}
-	if sum != c.cache.used {
-		t.Errorf("counted %d, holds %d", c.cache.used, sum)
+}
+
+func TestPackedResult(t *testing.T) {
+	for _, r := range []result{
+		{},
+		{Answer: Answer{NXDomain: true}},
+		{Answer: Answer{Secure: true}, mx: []MX{{0, ""}}},
+		{mx: []MX{{10, "a.example"}, {65535, strings.Repeat("b", 253)}}},
+		{txt: []string{"", strings.Repeat("long ", 5000), "\x00\xff"}, names: []string{"alias.example"}},
+		{addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("::ffff:192.0.2.1")}},
+	} {
+		if got := unpack(packed(r.pack(nil))); !reflect.DeepEqual(got, r) {
+			t.Errorf("%+v became %+v", r, got)
+		}
 	}
 }
 
@@ -146,6 +202,10 @@ func FuzzTake(f *testing.F) {
 			r.take(&m, "x.example", qtype)
 			if len(r.txt)+len(r.mx)+len(r.addrs)+len(r.names) > maxRecords || r.TTL < 0 {
 				t.Fatalf("%+v", r)
+			}
+			r.TTL = 0
+			if got := unpack(packed(r.pack(nil))); !reflect.DeepEqual(got, r) {
+				t.Fatalf("%+v became %+v", r, got)
 			}
 		}
 	})

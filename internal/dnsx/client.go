@@ -16,7 +16,7 @@ type Options struct {
 	Servers   []string      // host or host:port, tried in turn
 	Timeout   time.Duration // of one exchange; default 5 s
 	TrustAD   bool          // trust the AD bit of servers that are not on loopback
-	CacheSize int           // answers kept, counted in KiB; default 16384
+	CacheSize int           // octets of answers kept; default 16 MiB, some 100,000 domains
 }
 
 // Client is a Resolver that asks recursive servers and keeps their answers.
@@ -40,7 +40,7 @@ func New(o Options) (*Client, error) {
 		o.Timeout = 5 * time.Second
 	}
 	if o.CacheSize <= 0 {
-		o.CacheSize = 16384
+		o.CacheSize = 16 << 20
 	}
 	names := o.Servers
 	if len(names) == 0 {
