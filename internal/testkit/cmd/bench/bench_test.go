@@ -94,6 +94,14 @@ func TestSoakVerdict(t *testing.T) {
 			t.Errorf("of %d samples %v are compared, not %v", n, got, want)
 		}
 	}
+	all := make([]sample, 360)
+	var lengths []int
+	for _, of := range between(all) {
+		lengths = append(lengths, len(of))
+	}
+	if !slices.Equal(lengths, []int{60, 60, 102}) || between(all[:1]) != nil {
+		t.Errorf("in between are stretches of %v samples", lengths)
+	}
 	at := func(of []sample) (at []float64) {
 		for _, s := range of {
 			at = append(at, s.At)
@@ -112,6 +120,16 @@ func TestSoakVerdict(t *testing.T) {
 	for _, c := range comparisons() {
 		if !c.holds(100, 100) || !c.holds(100, 20) || c.holds(100, 200) {
 			t.Errorf("%s is judged wrongly", c.what)
+		}
+		for want, was := range map[bool][][]float64{
+			true:  {{100, 210, 100}, {210, 205, 90}},
+			false: {{120, 150, 190}, {100, 210, 210}, {}},
+		} {
+			for _, was := range was {
+				if c.came(100, 200, was) != want {
+					t.Errorf("%s: from 100 to 200 by way of %v is judged wrongly", c.what, was)
+				}
+			}
 		}
 	}
 }

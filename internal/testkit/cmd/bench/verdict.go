@@ -16,7 +16,8 @@ type compared struct {
 }
 
 // comparisons are what may not grow. Noise of a shared machine is what the slack
-// is for; something that leaks grows beyond it.
+// is for; something that leaks grows beyond it, and beyond all that there was in
+// between.
 func comparisons() []compared {
 	return []compared{
 		{"memory", func(s sample) float64 { return s.RSS }, "MiB", 0.1, 20},
@@ -38,24 +39,37 @@ const judgedFrom = 10
 
 // report compares the first sixth of the samples with the last, ten minutes of
 // an hour, by the medians of those during which the host was calm. The very first
-// samples are left out: nothing is old enough to go yet.
+// samples are left out: nothing is old enough to go yet. What was as high in
+// between as it is at the end, and came down again, has not grown.
 func (s *soaker) report(peak float64) error {
 	first, last := ends(s.samples)
+	middle := between(s.samples)
+	for i := range middle {
+		middle[i] = calmer(middle[i], s.taken)
+	}
 	busy := disturbed(first, s.taken) || disturbed(last, s.taken)
 	first, last = calmer(first, s.taken), calmer(last, s.taken)
 	minutes := s.samples[len(s.samples)-1].At / 60
 	s.say("%.0f minutes at %.0f messages a second, 80 %% of the peak of %.0f; medians of %d samples at the beginning and %d at the end, while the host gave %.0f and %.0f %% of the machine to others. Retention %v.\n\n",
 		minutes, s.rate, peak, len(first), len(last), mid(first, sample.takenByHost), mid(last, sample.takenByHost), s.soakKeep())
-	s.say("| | beginning | end | |\n| --- | --- | --- | --- |\n")
+	s.say("| | beginning | in between | end | |\n| --- | --- | --- | --- | --- |\n")
 	var grew []error
 	for _, c := range comparisons() {
 		a, b := mid(first, c.of), mid(last, c.of)
+		was := make([]float64, len(middle))
+		for i := range middle {
+			was[i] = mid(middle[i], c.of)
+		}
 		word := "flat"
-		if !c.holds(a, b) {
+		switch {
+		case c.holds(a, b):
+		case c.came(a, b, was):
+			word = "up and down"
+		default:
 			word = "**grew**"
 			grew = append(grew, fmt.Errorf("%s grew from %.2f to %.2f %s", c.what, a, b, c.unit))
 		}
-		s.say("| %s | %.2f %s | %.2f %s | %s |\n", c.what, a, c.unit, b, c.unit, word)
+		s.say("| %s | %.2f %s | %s | %.2f %s | %s |\n", c.what, a, c.unit, span(was, c.unit), b, c.unit, word)
 	}
 	s.say("\n")
 	if minutes < judgedFrom {
@@ -71,12 +85,43 @@ func (s *soaker) report(peak float64) error {
 // holds reports whether going from a to b is no growth.
 func (c compared) holds(a, b float64) bool { return b <= a*(1+c.slack)+c.atom }
 
+// came reports whether what went from a to b had been as high before, and had come
+// down to a again: what leaks never does.
+func (c compared) came(a, b float64, between []float64) bool {
+	up := slices.IndexFunc(between, func(v float64) bool { return v >= b })
+	return up >= 0 && slices.ContainsFunc(between[up:], func(v float64) bool { return c.holds(a, v) })
+}
+
+// span writes the least and the most.
+func span(v []float64, unit string) string {
+	if len(v) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.2f to %.2f %s", slices.Min(v), slices.Max(v), unit)
+}
+
 // ends are the samples to compare: a sixth at the beginning, behind the first
 // twentieth, and a sixth at the end.
 func ends(all []sample) (first, last []sample) {
 	n := max(1, len(all)/6)
 	skip := min(len(all)/20, len(all)-n)
 	return all[skip : skip+n], all[len(all)-n:]
+}
+
+// between are those between them, in stretches as long as these; the last one
+// may be longer.
+func between(all []sample) (stretches [][]sample) {
+	first, last := ends(all)
+	n := len(last)
+	if len(all) < 3*n {
+		return nil
+	}
+	middle := all[len(all)/20+len(first) : len(all)-n]
+	for len(middle) >= 2*n {
+		stretches = append(stretches, middle[:n])
+		middle = middle[n:]
+	}
+	return append(stretches, middle)
 }
 
 // takenByHost is what the host gave to others, in percent of the machine.
