@@ -143,7 +143,7 @@ func TestRedraw(t *testing.T) {
 	}
 	for _, x := range []int{1000, 100_000} {
 		for _, cpu := range []float64{0.5, 0.6, 0.7} {
-			r.note(curvePoint{Curve: "tenants", X: x, result: result{CPU: cpu, Accept: quantiles{P50: 9}}})
+			r.note(curvePoint{Curve: "tenants", X: x, Times: cpu, AcceptTimes: 1, result: result{CPU: cpu, Accept: quantiles{P50: 9}}})
 		}
 	}
 	if err := r.close(); err != nil {
@@ -154,7 +154,7 @@ func TestRedraw(t *testing.T) {
 		t.Fatal(err)
 	}
 	picture, err := os.ReadFile(to)
-	if err != nil || strings.Count(string(picture), "<circle") != 4 || !strings.Contains(string(picture), "CPU a message, ms") {
+	if err != nil || strings.Count(string(picture), "<circle") != 4 || !strings.Contains(string(picture), "CPU a message, times") {
 		t.Errorf("%v:\n%s", err, picture)
 	}
 	if err := os.WriteFile(from, []byte("{\"curve\":\"tenants\"}\n"), 0o644); err != nil {

@@ -32,29 +32,27 @@ func (b *bench) list() []curve {
 	}
 }
 
-// curvePoint is one run at one point of a curve.
+// curvePoint is one run at one point of a curve, right after one at its first
+// point.
 type curvePoint struct {
 	Curve   string  `json:"curve"`
 	X       int     `json:"x"`
 	Prepare float64 `json:"prepare_s"`
 	RSS     float64 `json:"rss_mib"` // before the first run
 	result
+	Times       float64 `json:"cpu_times_first"`
+	AcceptTimes float64 `json:"accept_p50_times_first"`
 }
 
 // curves measures all points, each with a relay of its own, and draws them.
 func (b *bench) curves(ctx context.Context) error {
 	var all []curvePoint
 	for _, c := range b.list() {
-		b.say("| %s | CPU a message (least to most) | accept p50 | accepted to relayed p50 | memory before |\n| --- | --- | --- | --- | --- |\n", c.what)
-		for _, x := range c.points {
-			got, err := b.curveAt(ctx, c, x)
-			if err != nil {
-				return fmt.Errorf("%s, %d: %w", c.name, x, err)
-			}
-			all = append(all, got...)
-			s := summary(got)
-			b.say("| %d | %.2f ms (%.2f to %.2f) | %.1f ms | %.1f ms | %.0f MiB |\n", x, s.cpu.Y, s.cpu.Low, s.cpu.High, s.accept.Y, s.relay.Y, got[0].RSS)
+		got, err := b.curve(ctx, c)
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.name, err)
 		}
+		all = append(all, got...)
 		b.say("\n")
 	}
 	picture := []byte(draw(all))
@@ -65,31 +63,88 @@ func (b *bench) curves(ctx context.Context) error {
 	return err
 }
 
-// curveAt measures one point: a run that nobody counts, then the others.
-func (b *bench) curveAt(ctx context.Context, c curve, x int) (got []curvePoint, err error) {
+// curve measures one. Its first relay stays, so that each run at another point is
+// compared with one that was made right before: the processors of a shared machine
+// are faster in one minute than in another.
+func (b *bench) curve(ctx context.Context, c curve) (all []curvePoint, err error) {
+	b.say("| %s | CPU a message (least to most) | times that of the first point, in turns (least to most) | accept p50 | accepted to relayed p50 | memory before |\n| --- | --- | --- | --- | --- | --- |\n", c.what)
+	first, err := b.prepared(ctx, c, c.points[0])
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, first.close()) }()
+	for i, x := range c.points {
+		at := first
+		if i > 0 {
+			if at, err = b.prepared(ctx, c, x); err != nil {
+				return nil, err
+			}
+		}
+		got, err := b.inTurns(ctx, c, first, at)
+		if i > 0 {
+			err = errors.Join(err, at.close())
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%d: %w", x, err)
+		}
+		all = append(all, got...)
+		s := summary(got)
+		b.say("| %d | %.2f ms (%.2f to %.2f) | %.2f (%.2f to %.2f) | %.1f ms | %.1f ms | %.0f MiB |\n", x, s.cpu.Y, s.cpu.Low, s.cpu.High,
+			s.times.Y, s.times.Low, s.times.High, s.accept.Y, s.relay.Y, at.memory)
+	}
+	return all, nil
+}
+
+// onCurve is a relay at one point of a curve.
+type onCurve struct {
+	ours   *behalf
+	relay  *relay
+	load   load.Load
+	x      int
+	took   float64 // seconds to prepare
+	memory float64 // MiB, before the first run
+}
+
+func (p *onCurve) close() (err error) {
+	if p.relay != nil {
+		err = p.relay.stop()
+	}
+	return errors.Join(err, p.ours.close())
+}
+
+// prepared starts a relay with x of what c is about.
+func (b *bench) prepared(ctx context.Context, c curve, x int) (*onCurve, error) {
 	ours, err := b.newBehalf(c.name + strconv.Itoa(x))
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, ours.close()) }()
 	start := time.Now()
-	r, l, err := c.prepare(b, ctx, ours, x)
-	if r != nil {
-		defer func() { err = errors.Join(err, r.stop()) }()
+	p := &onCurve{ours: ours, x: x}
+	if p.relay, p.load, err = c.prepare(b, ctx, ours, x); err != nil {
+		return nil, errors.Join(fmt.Errorf("%d: %w", x, err), p.close())
 	}
-	if err != nil {
-		return nil, err
-	}
-	prepared := time.Since(start).Seconds()
-	b.calmDown(ctx, r)
-	l.Size, l.Sessions = 4096, 20
-	memory := proc.Resident(r.pids)
+	p.took = time.Since(start).Seconds()
+	b.calmDown(ctx, p.relay)
+	p.load.Size, p.load.Sessions = 4096, 20
+	p.memory = proc.Resident(p.relay.pids)
+	return p, nil
+}
+
+// inTurns measures at, each time after first: a turn that nobody counts, then the
+// others.
+func (b *bench) inTurns(ctx context.Context, c curve, first, at *onCurve) (got []curvePoint, err error) {
 	for i := range 1 + calmTries*b.repeats {
-		p := curvePoint{Curve: c.name, X: x, Prepare: prepared, RSS: memory}
-		if p.result, err = b.through(ctx, r, l, b.curveRuns); err != nil {
+		before, err := b.through(ctx, first.relay, first.load, b.curveRuns)
+		if err != nil {
 			return nil, err
 		}
-		b.tell("%s %d, run %d: %.2f ms CPU, accept p50 %.1f ms; prepared in %.0f s; %.0f %% other load, %.0f %% taken by the host", c.name, x, i, p.CPU, p.Accept.P50, prepared, p.Other, p.Taken)
+		p := curvePoint{Curve: c.name, X: at.x, Prepare: at.took, RSS: at.memory}
+		if p.result, err = b.through(ctx, at.relay, at.load, b.curveRuns); err != nil {
+			return nil, err
+		}
+		p.Taken = max(p.Taken, before.Taken)
+		p.Times, p.AcceptTimes = p.CPU/before.CPU, p.Accept.P50/before.Accept.P50
+		b.tell("%s %d, turn %d: %.2f ms CPU, %.2f times the first point, accept p50 %.1f ms; prepared in %.0f s; %.0f %% other load, %.0f %% taken by the host", c.name, at.x, i, p.CPU, p.Times, p.Accept.P50, at.took, p.Other, p.Taken)
 		if i == 0 {
 			continue
 		}

@@ -48,7 +48,7 @@ type scale struct {
 func full() scale {
 	return scale{
 		pileUp: 20_000, idle: []int{1000, 5000}, restarts: []int{200_000, 1_000_000}, large: large{50, 100, 35 << 20},
-		curveRuns: 3000, tenants: []int{1000, 10_000, 100_000}, queued: []int{1000, 10_000, 100_000, 1_000_000},
+		curveRuns: 8000, tenants: []int{1000, 10_000, 100_000}, queued: []int{1000, 10_000, 100_000, 1_000_000},
 		keys: []int{1000, 10_000, 100_000, 1_000_000}, domains: []int{1, 100, 10_000, 100_000},
 		phase: 30 * time.Second, flood: 20_000, million: 1_000_000, settle: time.Minute, keep: "1m",
 		soak: time.Hour, soakSample: 10 * time.Second,

@@ -12,7 +12,7 @@ import (
 
 // summed is one point of a curve over its runs: medians, with the least and the
 // most.
-type summed struct{ cpu, accept, relay plot.Point }
+type summed struct{ cpu, times, accept, acceptTimes, relay plot.Point }
 
 func summary(runs []curvePoint) (s summed) {
 	for _, v := range []struct {
@@ -20,6 +20,8 @@ func summary(runs []curvePoint) (s summed) {
 		from func(curvePoint) float64
 	}{
 		{&s.cpu, func(p curvePoint) float64 { return p.CPU }},
+		{&s.times, func(p curvePoint) float64 { return p.Times }},
+		{&s.acceptTimes, func(p curvePoint) float64 { return p.AcceptTimes }},
 		{&s.accept, func(p curvePoint) float64 { return p.Accept.P50 }},
 		{&s.relay, func(p curvePoint) float64 { return p.Late.P50 }},
 	} {
@@ -35,12 +37,13 @@ func summary(runs []curvePoint) (s summed) {
 }
 
 // draw makes the picture of all curves: above what a message costs, below how
-// long its acceptance takes.
+// long its acceptance takes, each as a multiple of what the first point had right
+// before.
 func draw(all []curvePoint) string {
 	rows := make([][]plot.Panel, 2)
 	for _, c := range (&bench{}).list() {
-		cpu := plot.Panel{Title: c.name, X: c.what, Y: "CPU a message, ms"}
-		accept := plot.Panel{Title: c.name, X: c.what, Y: "accept p50, ms"}
+		cpu := plot.Panel{Title: c.name, X: c.what, Y: "CPU a message, times"}
+		accept := plot.Panel{Title: c.name, X: c.what, Y: "accept p50, times"}
 		byX := map[int][]curvePoint{}
 		for _, p := range all {
 			if p.Curve == c.name {
@@ -49,7 +52,7 @@ func draw(all []curvePoint) string {
 		}
 		for _, runs := range byX {
 			s := summary(runs)
-			cpu.Points, accept.Points = append(cpu.Points, s.cpu), append(accept.Points, s.accept)
+			cpu.Points, accept.Points = append(cpu.Points, s.times), append(accept.Points, s.acceptTimes)
 		}
 		rows[0], rows[1] = append(rows[0], cpu), append(rows[1], accept)
 	}
@@ -67,7 +70,7 @@ func redraw(from, to string) error {
 	lines := bufio.NewScanner(f)
 	for n := 1; lines.Scan(); n++ {
 		var p curvePoint
-		if err := json.Unmarshal(lines.Bytes(), &p); err != nil || p.X < 1 {
+		if err := json.Unmarshal(lines.Bytes(), &p); err != nil || p.X < 1 || p.Times <= 0 {
 			return fmt.Errorf("%s:%d is no point of a curve: %v", from, n, err)
 		}
 		all = append(all, p)
