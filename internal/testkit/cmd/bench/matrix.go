@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"behalf/internal/testkit/cmd/bench/load"
 )
@@ -57,31 +58,56 @@ func (b *bench) matrix(ctx context.Context, signed bool) error {
 
 // pair starts Behalf and its peer.
 func (b *bench) pair(ctx context.Context, signed bool) (us, peer *relay, stop func() error, err error) {
-	behalf, err := b.newBehalf(fmt.Sprintf("behalf-%v", signed))
+	us, stopUs, err := b.account(ctx, b.program, signed)
 	if err != nil {
 		return nil, nil, nil, err
 	}
+	var stopPeer func() error
+	if b.against != "" {
+		if peer, stopPeer, err = b.account(ctx, b.against, signed); err == nil {
+			peer.name = "Behalf, other build"
+		}
+	} else {
+		peer, stopPeer, err = b.postfix(ctx, signed)
+	}
+	if err != nil {
+		return nil, nil, nil, errors.Join(err, stopUs())
+	}
+	return us, peer, func() error { return errors.Join(stopUs(), stopPeer()) }, nil
+}
+
+// account starts a build of Behalf with a tenant that sends.
+func (b *bench) account(ctx context.Context, program string, signed bool) (us *relay, stop func() error, err error) {
+	behalf, err := b.newBehalf(fmt.Sprintf("%s-%v", strings.ReplaceAll(program, "/", "_"), signed))
+	if err != nil {
+		return nil, nil, err
+	}
+	behalf.program = program
 	who := plainAccount("plain")
 	resources := plainTenant("plain", b.sink.Port())
 	if signed {
 		who = signedAccount
 		if resources, err = behalf.signedTenant(b.sink.Port()); err != nil {
-			return nil, nil, nil, errors.Join(err, behalf.close())
+			return nil, nil, errors.Join(err, behalf.close())
 		}
 	}
 	if us, err = behalf.run(ctx, setup{resources: resources}); err != nil {
-		return nil, nil, nil, errors.Join(err, behalf.close())
+		return nil, nil, errors.Join(err, behalf.close())
 	}
 	us.accounts, us.signs = []load.Account{who}, signed
-	stopUs := func() error { return errors.Join(us.stop(), behalf.close()) }
+	return us, func() error { return errors.Join(us.stop(), behalf.close()) }, nil
+}
+
+// postfix starts the peer.
+func (b *bench) postfix(ctx context.Context, signed bool) (peer *relay, stop func() error, err error) {
 	dir, err := b.folder(fmt.Sprintf("postfix-%v", signed))
 	if err != nil {
-		return nil, nil, nil, errors.Join(err, stopUs())
+		return nil, nil, err
 	}
 	if peer, err = startPostfix(ctx, dir, b.sink.Port(), signed); err != nil {
-		return nil, nil, nil, errors.Join(err, stopUs())
+		return nil, nil, err
 	}
-	return us, peer, func() error { return errors.Join(stopUs(), peer.stop()) }, nil
+	return peer, peer.stop, nil
 }
 
 // turn is one workload through both relays, one right after the other.

@@ -12,6 +12,7 @@ import (
 // options are those of the command line.
 type options struct {
 	program, policies string
+	against           string // another build, in the place of Postfix
 	results           string
 	only              []string
 	draw, svg         string
@@ -78,6 +79,7 @@ func parse(args []string) (o options, err error) {
 	f.Float64Var(&o.taken, "taken", 5, "matrix, signed, curves: percent of the machine that the host may give to other guests during a run; beyond, it is repeated, at most twice, or for curves thrice, and the calmest count; soak: at the end, or it goes on, for half as long again at most")
 	f.DurationVar(&o.span, "for", 0, "soak: how long, default 1h; fair: each phase, default 30s")
 	f.StringVar(&o.program, "behalf", "bin/behalf", "the relay's program")
+	f.StringVar(&o.against, "against", "", "matrix, signed: another build of the relay's program, in the place of Postfix")
 	f.StringVar(&o.policies, "policies", "policies", "folder of the default policies, for the parts that add rules")
 	f.StringVar(&o.results, "out", "bench-results", "folder for what was measured: PART.jsonl and PART.md")
 	f.StringVar(&o.svg, "svg", "", "curves: file for the picture, besides curves.svg in the folder of -out")
