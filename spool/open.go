@@ -31,6 +31,7 @@ type Spool struct {
 	saved    [classes]int64        // marks on stable storage; Run's own
 
 	coming    coming
+	fresh     fresh
 	chunks    chunks
 	followers sync.Map      // name to the next event number
 	kick      chan struct{} // events were appended outside of our transactions
@@ -52,6 +53,7 @@ func Open(ctx context.Context, st kv.Store, bodies blob.Store, o Options) (*Spoo
 		st: st, bodies: bodies, o: o, p: part(o.Partition), codec: c,
 		buffers: newBuffers(o.MemoryDraft, o.MemoryAll),
 		coming:  coming{ids: make(map[mail.ID]struct{})},
+		fresh:   fresh{floor: time.Now()},
 		stats:   statistics{ages: make(map[int64]int64)},
 		kick:    make(chan struct{}, 1),
 	}

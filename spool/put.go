@@ -265,11 +265,7 @@ func normal(r *mail.Recipient) error {
 
 // put writes a prepared message.
 func (t *tx) put(p *prepared) error {
-	t.key = appendKeyMessage(t.key[:0], p.id)
-	switch _, err := t.w.Get(t.key); {
-	case err == nil:
-		return errors.New("a message with this id exists")
-	case !errors.Is(err, kv.ErrNotFound):
+	if err := t.unused(p.id); err != nil {
 		return err
 	}
 	h := p.head
@@ -289,7 +285,7 @@ func (t *tx) put(p *prepared) error {
 		return err
 	}
 	t.key = appendKeyMessage(t.key[:0], p.id)
-	if err := t.w.Put(t.key, p.facts.at(0)); err != nil {
+	if err := t.w.PutNew(t.key, p.facts.at(0)); err != nil {
 		return err
 	}
 	for k := 1; k < p.chunks.len(); k++ {
@@ -305,6 +301,21 @@ func (t *tx) put(p *prepared) error {
 	}
 	t.delta.Messages++
 	t.count(&h, &tally{}, &h.Tally)
+	return nil
+}
+
+// unused fails if a message has the id.
+func (t *tx) unused(id mail.ID) error {
+	if t.s.fresh.first(id) {
+		return nil
+	}
+	t.key = appendKeyMessage(t.key[:0], id)
+	switch _, err := t.w.Get(t.key); {
+	case err == nil:
+		return errors.New("a message with this id exists")
+	case !errors.Is(err, kv.ErrNotFound):
+		return err
+	}
 	return nil
 }
 

@@ -1,0 +1,64 @@
+package spool
+
+import (
+	"testing"
+	"time"
+
+	"behalf/mail"
+)
+
+func TestFresh(t *testing.T) {
+	start := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	at := func(ms int) mail.ID { return mail.NewID(0, 7, start.Add(time.Duration(ms)*time.Millisecond)) }
+	f := fresh{floor: start}
+	if f.first(at(-1)) || f.first(at(0)) {
+		t.Error("an id of the time before the start is known to be new")
+	}
+	known := at(1)
+	if !f.first(known) {
+		t.Error("an id of after the start is not known to be new")
+	}
+	if f.first(known) {
+		t.Error("an id that was put is taken for a new one")
+	}
+	for i := range freshIDs {
+		f.first(at(2 + i))
+	}
+	if f.first(known) {
+		t.Error("an id that was put a generation ago is taken for a new one")
+	}
+	for i := range 2 * freshIDs {
+		f.first(at(10_000 + i))
+	}
+	if f.first(known) {
+		t.Error("an id of a time that is forgotten is taken for a new one")
+	}
+	if !f.first(at(50_000)) {
+		t.Error("a new id is not known to be one after generations went")
+	}
+	if n := len(f.now.ids) + len(f.last.ids); n > 2*freshIDs {
+		t.Errorf("%d ids are remembered, more than %d", n, 2*freshIDs)
+	}
+}
+
+// What comes late, with an id of a time that is forgotten meanwhile, is never
+// taken for new although it may be: the store is asked.
+func TestFreshOutOfOrder(t *testing.T) {
+	start := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	f := fresh{floor: start}
+	put := map[mail.ID]bool{}
+	for i := range 5 * freshIDs {
+		ms := i / 4
+		if i%7 == 0 {
+			ms = max(ms-3000, 1)
+		}
+		id := mail.NewID(0, 7, start.Add(time.Duration(ms)*time.Millisecond))
+		f.first(id)
+		put[id] = true
+	}
+	for id := range put {
+		if f.first(id) {
+			t.Fatalf("%s was put and is taken for new", id)
+		}
+	}
+}
