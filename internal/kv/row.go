@@ -3,6 +3,7 @@ package kv
 import (
 	"bytes"
 	"fmt"
+	"hash/maphash"
 	"time"
 )
 
@@ -28,13 +29,17 @@ func (r *Row) size() int64 { return int64(len(r.Key)+len(r.Value)) + rowOverhead
 // indexFrom is how many rows are searched one by one before an index pays.
 const indexFrom = 12
 
+// sharedRoom is how many octets of rows are allocated at once.
+const sharedRoom = 4 << 10
+
 // keepRows is the largest set whose room is used again.
 const keepRows = 4096
 
 // rows is a set of rows, one a key, in the order in which they were first set.
 type rows struct {
 	list  []Row
-	index map[string]int // into list; empty while the list is short
+	index map[uint64]int // of the list by a hash of the key, or the next number free; empty while the list is short
+	seed  maphash.Seed   // of the index
 	bytes int64
 }
 
@@ -43,10 +48,15 @@ func (s *rows) find(key []byte) *Row {
 		return nil
 	}
 	if len(s.index) > 0 {
-		if i, ok := s.index[string(key)]; ok {
-			return &s.list[i]
+		for h := maphash.Bytes(s.seed, key); ; h++ {
+			i, ok := s.index[h]
+			if !ok {
+				return nil
+			}
+			if bytes.Equal(s.list[i].Key, key) {
+				return &s.list[i]
+			}
 		}
-		return nil
 	}
 	for i := len(s.list) - 1; i >= 0; i-- {
 		if bytes.Equal(s.list[i].Key, key) {
@@ -66,14 +76,26 @@ func (s *rows) set(r Row) {
 	s.list = append(s.list, r)
 	s.bytes += r.size()
 	if len(s.index) > 0 {
-		s.index[string(r.Key)] = len(s.list) - 1
+		s.enter(len(s.list) - 1)
 	} else if len(s.list) > indexFrom {
 		if s.index == nil {
-			s.index = make(map[string]int, 4*indexFrom)
+			s.index, s.seed = make(map[uint64]int, 4*indexFrom), maphash.MakeSeed()
 		}
 		for i := range s.list {
-			s.index[string(s.list[i].Key)] = i
+			s.enter(i)
 		}
+	}
+}
+
+// enter puts a row of the list into the index, which has none of its key.
+func (s *rows) enter(i int) {
+	h := maphash.Bytes(s.seed, s.list[i].Key)
+	for {
+		if _, taken := s.index[h]; !taken {
+			s.index[h] = i
+			return
+		}
+		h++
 	}
 }
 
@@ -103,8 +125,9 @@ type overlay struct {
 	base   Base
 	limits *Limits
 	needs  []Durable
-	err    error // the first refusal; it fails the function even if ignored
-	used   bool  // false once the function returned
+	room   []byte // for rows, not yet given to any
+	err    error  // the first refusal; it fails the function even if ignored
+	used   bool   // false once the function returned
 }
 
 func (o *overlay) Get(key []byte) ([]byte, error) {
@@ -162,15 +185,29 @@ func (o *overlay) set(key, value []byte, r Row) error {
 	case len(value) > MaxValue:
 		return o.refuse(fmt.Errorf("kv: a value of %d bytes is over %d: %w", len(value), MaxValue, ErrTooBig))
 	}
-	buf := make([]byte, len(key)+len(value)) // the caller may use its slices again
+	buf := o.take(len(key) + len(value)) // the caller may use its slices again
 	copy(buf, key)
 	copy(buf[len(key):], value)
-	r.Key, r.Value = buf[:len(key):len(key)], buf[len(key):]
+	r.Key, r.Value = buf[:len(key):len(key)], buf[len(key):len(buf):len(buf)]
 	o.own.set(r)
 	if !o.limits.fits(len(o.own.list), o.own.bytes) {
 		return o.refuse(ErrTooBig)
 	}
 	return nil
+}
+
+// take gives room for a row: a piece of some that is shared by rows which are
+// written, and so forgotten, about the same time.
+func (o *overlay) take(n int) []byte {
+	if n > sharedRoom/4 {
+		return make([]byte, n)
+	}
+	if n > len(o.room) {
+		o.room = make([]byte, sharedRoom)
+	}
+	buf := o.room[:n]
+	o.room = o.room[n:]
+	return buf
 }
 
 func (o *overlay) refuse(err error) error {
