@@ -14,9 +14,9 @@
 //	dir/large/xx/<owner>          32 hex digits, xx the last two
 //	dir/large/tmp/                half-written ones
 //
-// Segments are not preallocated: measured on ext4 fallocate saves nothing
-// (0.13 ms a sync either way), and writing zeros ahead saves a third of a sync
-// but doubles what is written.
+// Zeros are written ahead of small frames, so that a sync need not wait for the
+// file system's own log: measured on ext4, a frame of 4 KiB is stable after 0.10
+// instead of 0.16 ms, for two thirds of the CPU. fallocate alone saves nothing.
 package files
 
 import (

@@ -17,14 +17,22 @@ const (
 	maxGroupBytes = 8 << 20 // and their octets, about
 )
 
+const (
+	// aheadBy is how many octets of zeros are written at once where frames will be.
+	aheadBy = 256 << 10
+	// aheadOf is the largest frame that they are written for.
+	aheadOf = 32 << 10
+)
+
 // writer appends to the current segment. Whoever brings a frame writes it, one
 // after the other; one goroutine syncs what was written for all who brought it,
 // and begins with what came meanwhile as soon as it is done.
 type writer struct {
 	store *Store
 	sync  func(*os.File) error // fdatasync
-	wake  chan struct{}        // there is something to sync
-	done  chan struct{}        // the goroutine is gone
+	zeros []byte
+	wake  chan struct{} // there is something to sync
+	done  chan struct{} // the goroutine is gone
 
 	mu     sync.Mutex
 	closed bool
@@ -44,6 +52,8 @@ type output struct {
 	seg  *segment
 	file *os.File
 	end  int64 // of the last frame; under writer.mu
+	size int64 // of the file; behind end are zeros
+	bare bool  // there is no room for zeros
 	err  error // of the sync; the syncing goroutine's
 }
 
@@ -52,13 +62,14 @@ type group struct {
 	out    *output
 	frames int
 	octets int
-	last   bool // nothing more is written to the segment
+	last   bool  // nothing more is written to the segment
+	end    int64 // of its last frame, then
 	done   chan struct{}
 	err    error // set before done is closed
 }
 
 func newWriter(s *Store) *writer {
-	w := &writer{store: s, sync: fsync.Data, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	w := &writer{store: s, sync: fsync.Data, zeros: make([]byte, aheadBy), wake: make(chan struct{}, 1), done: make(chan struct{})}
 	go w.run()
 	return w
 }
@@ -109,9 +120,10 @@ func (w *writer) write(buf []byte) (*pending, error) {
 		if err != nil {
 			return nil, err
 		}
-		w.out = &output{seg: seg, file: f, end: segmentHeader}
+		w.out = &output{seg: seg, file: f, end: segmentHeader, size: segmentHeader}
 	}
 	out := w.out
+	w.ahead(out, len(buf))
 	place(buf, out.seg.number, out.end)
 	if _, err := out.file.WriteAt(buf, out.end); err != nil {
 		w.takeBack(err)
@@ -124,10 +136,26 @@ func (w *writer) write(buf []byte) (*pending, error) {
 	w.octets += len(buf)
 	p := newPending(g, buf, out.seg.number, out.end)
 	out.end += int64(len(buf))
+	out.size = max(out.size, out.end)
 	w.store.mu.Lock()
 	defer w.store.mu.Unlock()
 	out.seg.add(p.ref)
 	return p, nil
+}
+
+// ahead writes zeros where the next frame of n octets, and those after it, will
+// be: a sync that neither makes a file longer nor gives it blocks writes nothing
+// but the frames. Should it not succeed, frames are appended as they are.
+func (w *writer) ahead(out *output, n int) {
+	room := min(w.store.opts.SegmentSize-out.size, aheadBy)
+	if out.bare || n > aheadOf || out.end+int64(n) <= out.size || room < int64(n) {
+		return
+	}
+	if _, err := out.file.WriteAt(w.zeros[:room], out.size); err != nil {
+		out.bare = true
+		return
+	}
+	out.size += room
 }
 
 // open gives the group of the segment whose sync has not begun.
@@ -144,6 +172,7 @@ func (w *writer) open() *group {
 // still good; after any other error a new one is begun.
 func (w *writer) takeBack(err error) {
 	if noSpace(err) && w.out.file.Truncate(w.out.end) == nil {
+		w.out.size = w.out.end
 		return
 	}
 	w.store.opts.Log.Error("a segment of bodies cannot be written; a new one is begun", "segment", w.out.seg.number, "error", err)
@@ -154,7 +183,8 @@ func (w *writer) takeBack(err error) {
 // once what is in it was synced.
 func (w *writer) retire() {
 	w.store.seal(w.out.seg, w.out.end)
-	w.open().last = true
+	g := w.open()
+	g.last, g.end = true, w.out.end
 	w.out = nil
 }
 
@@ -227,7 +257,8 @@ func (w *writer) settle(g *group) {
 		}
 	}
 	if g.last {
-		_ = out.file.Close() // all that is told to be stable is synced
+		_ = out.file.Truncate(g.end) // zeros do no harm
+		_ = out.file.Close()         // all that is told to be stable is synced
 	}
 	g.err = out.err
 	close(g.done)
