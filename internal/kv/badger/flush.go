@@ -135,7 +135,7 @@ func (s *Store) writeBelow(t *table) error {
 			entry.Value, entry.ExpiresAt = nil, longExpired
 			s.churn.deletes.Add(1)
 		}
-		written = s.pace.flushed(written + rowCost + len(entry.Key) + len(entry.Value))
+		written = s.pace.afterRow(written + rowCost + len(entry.Key) + len(entry.Value))
 		return to.Set(entry)
 	})
 	return errors.Join(err, to.Finish())

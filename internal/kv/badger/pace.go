@@ -25,18 +25,18 @@ type pacer struct {
 
 	hurried atomic.Bool // a flush will soon be waited for
 
-	mu    sync.Mutex
-	until time.Time // the last of those that merge rests
+	mu       sync.Mutex
+	restsEnd time.Time // the last of those that merge rests
 }
 
 const (
 	// mergedNotice begins what Badger tells of a table.
 	mergedNotice = "[%d] LOG Compact. Added"
-	// mergeRest is how long a merge rests for a table of a megabyte or more, which
-	// takes some 10 ms to build, while there are few new tables: less and less, the
+	// mergeRest is how long a merge rests for a table of two megabytes or more, which
+	// takes some 20 ms to build, while there are few new tables: less and less, the
 	// more there are, and not at all when mergesBehind of them wait. With
 	// NumLevelZeroTablesStall of them Badger takes no more rows.
-	mergeRest    = 50 * time.Millisecond
+	mergeRest    = 100 * time.Millisecond
 	mergesBehind = 2 * newTables
 	// A flush rests for flushRest after flushStep octets of rows, until the log
 	// file that is written meanwhile is half full.
@@ -82,16 +82,16 @@ func (p *pacer) inTurn(pause time.Duration) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
-	if p.until.Before(now) {
-		p.until = now
+	if p.restsEnd.Before(now) {
+		p.restsEnd = now
 	}
-	p.until = p.until.Add(pause)
-	return p.until.Sub(now)
+	p.restsEnd = p.restsEnd.Add(pause)
+	return p.restsEnd.Sub(now)
 }
 
-// flushed is called by a flush with the octets of rows since it rested, and gives
+// afterRow is called by a flush with the octets of rows since it rested, and gives
 // those that still count.
-func (p *pacer) flushed(octets int) int {
+func (p *pacer) afterRow(octets int) int {
 	if octets < flushStep {
 		return octets
 	}

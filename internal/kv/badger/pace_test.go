@@ -24,7 +24,7 @@ func TestMergesRest(t *testing.T) {
 	s.tidy.merge()
 	s.pace.mu.Lock()
 	defer s.pace.mu.Unlock()
-	if s.pace.until.IsZero() {
+	if s.pace.restsEnd.IsZero() {
 		t.Error("Badger merged and told nothing of it")
 	}
 }
@@ -79,12 +79,12 @@ func TestMergePause(t *testing.T) {
 		tables int
 		want   time.Duration
 	}{
-		{20 * time.Millisecond, 0, mergeRest},
-		{20 * time.Millisecond, newTables, mergeRest},
-		{20 * time.Millisecond, newTables + 2, mergeRest / 2},
+		{25 * time.Millisecond, 0, mergeRest},
+		{25 * time.Millisecond, newTables, mergeRest},
+		{25 * time.Millisecond, newTables + 2, mergeRest / 2},
 		{time.Millisecond, 0, 4 * time.Millisecond},
-		{20 * time.Millisecond, mergesBehind, 0},
-		{20 * time.Millisecond, mergesBehind + 9, 0},
+		{25 * time.Millisecond, mergesBehind, 0},
+		{25 * time.Millisecond, mergesBehind + 9, 0},
 	} {
 		if got := mergePause(c.took, c.tables); got != c.want {
 			t.Errorf("after %v, with %d new tables: %v, not %v", c.took, c.tables, got, c.want)
@@ -99,18 +99,18 @@ func TestPacer(t *testing.T) {
 		p := newPacer()
 		start := time.Now()
 		elapsed := func() time.Duration { return time.Since(start) }
-		if p.flushed(flushStep) != 0 || elapsed() != 0 {
+		if p.afterRow(flushStep) != 0 || elapsed() != 0 {
 			t.Error("a flush rests while the store opens")
 		}
 		p.begin(new(badgerdb.DB)) // of which a flush asks nothing
-		if p.flushed(flushStep-1) != flushStep-1 || elapsed() != 0 {
+		if p.afterRow(flushStep-1) != flushStep-1 || elapsed() != 0 {
 			t.Error("a flush rests too soon")
 		}
-		if p.flushed(flushStep) != 0 || elapsed() != flushRest {
+		if p.afterRow(flushStep) != 0 || elapsed() != flushRest {
 			t.Errorf("a flush rested for %v", elapsed())
 		}
 		p.hurried.Store(true)
-		if p.flushed(flushStep); elapsed() != flushRest {
+		if p.afterRow(flushStep); elapsed() != flushRest {
 			t.Error("a flush rests while a commit waits for it")
 		}
 		p.hurried.Store(false)

@@ -126,7 +126,7 @@ func TestSoakVerdict(t *testing.T) {
 			false: {{120, 150, 190}, {100, 210, 210}, {}},
 		} {
 			for _, was := range was {
-				if c.came(100, 200, was) != want {
+				if c.wandered(100, 200, was) != want {
 					t.Errorf("%s: from 100 to 200 by way of %v is judged wrongly", c.what, was)
 				}
 			}

@@ -16,8 +16,7 @@ type compared struct {
 }
 
 // comparisons are what may not grow. Noise of a shared machine is what the slack
-// is for; something that leaks grows beyond it, and beyond all that there was in
-// between.
+// is for; something that leaks grows beyond it, and never comes down again.
 func comparisons() []compared {
 	return []compared{
 		{"memory", func(s sample) float64 { return s.RSS }, "MiB", 0.1, 20},
@@ -63,7 +62,7 @@ func (s *soaker) report(peak float64) error {
 		word := "flat"
 		switch {
 		case c.holds(a, b):
-		case c.came(a, b, was):
+		case c.wandered(a, b, was):
 			word = "up and down"
 		default:
 			word = "**grew**"
@@ -85,9 +84,9 @@ func (s *soaker) report(peak float64) error {
 // holds reports whether going from a to b is no growth.
 func (c compared) holds(a, b float64) bool { return b <= a*(1+c.slack)+c.atom }
 
-// came reports whether what went from a to b had been as high before, and had come
+// wandered reports whether what went from a to b had been as high before, and had come
 // down to a again: what leaks never does.
-func (c compared) came(a, b float64, between []float64) bool {
+func (c compared) wandered(a, b float64, between []float64) bool {
 	up := slices.IndexFunc(between, func(v float64) bool { return v >= b })
 	return up >= 0 && slices.ContainsFunc(between[up:], func(v float64) bool { return c.holds(a, v) })
 }
