@@ -15,8 +15,8 @@ const freshIDs = 8192
 // process, and is remembered. An id holds four octets at random; alone they would
 // meet in the same millisecond of the same tenant now and then.
 //
-// Should the clock have been set back before the start, messages may have ids
-// that are still to come: then those four octets are what keeps them apart.
+// No message of before the start is younger than floor, which is the time of the
+// last event if the clock was set back since.
 type fresh struct {
 	mu    sync.Mutex
 	floor time.Time

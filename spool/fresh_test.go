@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -60,5 +61,36 @@ func TestFreshOutOfOrder(t *testing.T) {
 		if f.first(id) {
 			t.Fatalf("%s was put and is taken for new", id)
 		}
+	}
+}
+
+// An id that a message has is refused, whoever put it and whatever the clock says
+// since.
+func TestIDsAreUsedOnce(t *testing.T) {
+	dir := t.TempDir()
+	again := func(s *Spool, m *mail.Message, rs []mail.Recipient) {
+		t.Helper()
+		twice := *m
+		if _, err := s.Put(t.Context(), draft(t, s, "another"), &twice, rs, nil, nil); err == nil || !strings.Contains(err.Error(), "exists") {
+			t.Errorf("an id that is taken gives %v", err)
+		}
+	}
+	s := openDisk(t, dir, Options{})
+	now, rs := message(s.Spool, 1, "a@x.example")
+	accept(t, s.Spool, now, rs)
+	ahead, rs := message(s.Spool, 1, "a@x.example") // by a clock that is set back later
+	ahead.Accepted = ahead.Accepted.Add(time.Hour)
+	ahead.ID = s.NewID(1, ahead.Accepted)
+	accept(t, s.Spool, ahead, rs)
+	again(s.Spool, now, rs)
+	again(s.Spool, ahead, rs)
+	s.close(t)
+
+	s = openDisk(t, dir, Options{})
+	defer s.close(t)
+	again(s.Spool, now, rs)
+	again(s.Spool, ahead, rs)
+	if got := readBody(t, s.Spool, load(t, s.Spool, ahead.ID)); got != "body of "+ahead.ID.String() {
+		t.Errorf("its body is %q", got)
 	}
 }

@@ -200,7 +200,8 @@ func TestOneTornBodyTakesItsCommit(t *testing.T) {
 	const together = 8
 	var ran atomic.Int32
 	var all sync.WaitGroup
-	first := tails(t, dir)[filepath.Join("bodies", "segments", "0000000000000001.seg")]
+	segment := filepath.Join("bodies", "segments", "0000000000000001.seg")
+	first := tails(t, dir)[segment]
 	for range together {
 		m, rs := message(s.Spool, 1, "a@x.example")
 		later = append(later, m.ID)
@@ -217,18 +218,19 @@ func TestOneTornBodyTakesItsCommit(t *testing.T) {
 	}
 	close(gate)
 	all.Wait()
+	end := tails(t, dir)[segment]
 	for _, torn := range []bool{true, false} {
 		copied := t.TempDir()
 		if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
 			t.Fatal(err)
 		}
 		if torn {
-			path := filepath.Join(copied, "bodies", "segments", "0000000000000001.seg")
+			path := filepath.Join(copied, segment)
 			b, err := os.ReadFile(path)
 			if err != nil {
 				t.Fatal(err)
 			}
-			tear(b[first : first+(len(b)-first)/together]) // one of the bodies, which are of one size
+			tear(b[first : first+(end-first)/together]) // one of the bodies, which are of one size
 			if err := os.WriteFile(path, b, 0o600); err != nil {
 				t.Fatal(err)
 			}

@@ -53,7 +53,6 @@ func Open(ctx context.Context, st kv.Store, bodies blob.Store, o Options) (*Spoo
 		st: st, bodies: bodies, o: o, p: part(o.Partition), codec: c,
 		buffers: newBuffers(o.MemoryDraft, o.MemoryAll),
 		coming:  coming{ids: make(map[mail.ID]struct{})},
-		fresh:   fresh{floor: time.Now()},
 		stats:   statistics{ages: make(map[int64]int64)},
 		kick:    make(chan struct{}, 1),
 	}
@@ -76,7 +75,32 @@ func (s *Spool) recover(r kv.Reader) error {
 		return err
 	}
 	s.feedMark.Store(mark)
-	return errors.Join(s.feed.load(s.p, r), s.stats.load(s.p, r))
+	if err := errors.Join(s.feed.load(s.p, r), s.stats.load(s.p, r)); err != nil {
+		return err
+	}
+	s.fresh.floor = time.Now()
+	return s.lastTold(r)
+}
+
+// lastTold sees to it that no message of before is younger than what is fresh,
+// should the clock have been set back since.
+func (s *Spool) lastTold(r kv.Reader) error {
+	seq := s.feed.synced
+	b, err := r.Get(keyEvent(s.p, seq))
+	if errors.Is(err, kv.ErrNotFound) {
+		return nil // there is none
+	}
+	if err != nil {
+		return err
+	}
+	e, err := s.codec.event(seq, b)
+	if err != nil {
+		return err
+	}
+	if e.At.After(s.fresh.floor) {
+		s.fresh.floor = e.At
+	}
+	return nil
 }
 
 func (o *Options) fill() {

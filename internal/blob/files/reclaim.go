@@ -153,7 +153,7 @@ func (r *reclaim) examine(g *segment) error {
 	switch {
 	case damaged > 0:
 		// A body behind a damaged header can still be read by its Ref.
-		r.opts.Log.Error("a segment of bodies is damaged; it is kept, compare the disk",
+		r.opts.Log.Error("a segment of bodies is damaged; it is kept. After a power cut that is a body that nobody was told is here; otherwise look at the disk",
 			"segment", r.segmentPath(g.number), "octets", damaged)
 		return nil
 	case len(living) == 0:

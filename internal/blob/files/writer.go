@@ -53,7 +53,7 @@ type output struct {
 	file *os.File
 	end  int64 // of the last frame; under writer.mu
 	size int64 // of the file; behind end are zeros
-	bare bool  // there is no room for zeros
+	bare bool  // no zeros are written ahead: once they could not be
 	err  error // of the sync; the syncing goroutine's
 }
 
@@ -153,6 +153,7 @@ func (w *writer) ahead(out *output, n int) {
 	}
 	if _, err := out.file.WriteAt(w.zeros[:room], out.size); err != nil {
 		out.bare = true
+		_ = out.file.Truncate(out.size) // the room is the frame's
 		return
 	}
 	out.size += room

@@ -202,7 +202,7 @@ func settings(dir string, log *slog.Logger, pace *pacer) badgerdb.Options {
 	o.NumVersionsToKeep = 1
 	o.MemTableSize = memTableOf(dir)
 	o.NumMemtables = 2
-	o.BaseTableSize = 2 << 20        // a merge builds some dozens of tables at once, each in twice that and 3 MiB
+	o.BaseTableSize = 2 << 20        // a merge builds some dozens of tables at once, each in twice that or more, and 3 MiB
 	o.BaseLevelSize = 64 << 20       // a level more costs each row another merge
 	o.NumLevelZeroTables = newTables // a queue's rows and their deletes should meet soon; see tidier
 	o.NumLevelZeroTablesStall = 5 * newTables

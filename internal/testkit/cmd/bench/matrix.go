@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"behalf/internal/testkit/cmd/bench/load"
 )
@@ -58,13 +57,13 @@ func (b *bench) matrix(ctx context.Context, signed bool) error {
 
 // pair starts Behalf and its peer.
 func (b *bench) pair(ctx context.Context, signed bool) (us, peer *relay, stop func() error, err error) {
-	us, stopUs, err := b.account(ctx, b.program, signed)
+	us, stopUs, err := b.account(ctx, "behalf", b.program, signed)
 	if err != nil {
 		return nil, nil, nil, err
 	}
 	var stopPeer func() error
 	if b.against != "" {
-		if peer, stopPeer, err = b.account(ctx, b.against, signed); err == nil {
+		if peer, stopPeer, err = b.account(ctx, "other", b.against, signed); err == nil {
 			peer.name = "Behalf, other build"
 		}
 	} else {
@@ -77,8 +76,8 @@ func (b *bench) pair(ctx context.Context, signed bool) (us, peer *relay, stop fu
 }
 
 // account starts a build of Behalf with a tenant that sends.
-func (b *bench) account(ctx context.Context, program string, signed bool) (us *relay, stop func() error, err error) {
-	behalf, err := b.newBehalf(fmt.Sprintf("%s-%v", strings.ReplaceAll(program, "/", "_"), signed))
+func (b *bench) account(ctx context.Context, name, program string, signed bool) (us *relay, stop func() error, err error) {
+	behalf, err := b.newBehalf(fmt.Sprintf("%s-%v", name, signed))
 	if err != nil {
 		return nil, nil, err
 	}
