@@ -16,7 +16,7 @@ const freshIDs = 8192
 // meet in the same millisecond of the same tenant now and then.
 //
 // No message of before the start is younger than floor, which is the time of the
-// last event if the clock was set back since.
+// youngest that there ever was if the clock was set back since: counts tell it.
 type fresh struct {
 	mu    sync.Mutex
 	floor time.Time

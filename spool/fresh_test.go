@@ -82,6 +82,8 @@ func TestIDsAreUsedOnce(t *testing.T) {
 	ahead.Accepted = ahead.Accepted.Add(time.Hour)
 	ahead.ID = s.NewID(1, ahead.Accepted)
 	accept(t, s.Spool, ahead, rs)
+	back, rs := message(s.Spool, 1, "a@x.example") // its event is the last
+	accept(t, s.Spool, back, rs)
 	again(s.Spool, now, rs)
 	again(s.Spool, ahead, rs)
 	s.close(t)
@@ -90,7 +92,23 @@ func TestIDsAreUsedOnce(t *testing.T) {
 	defer s.close(t)
 	again(s.Spool, now, rs)
 	again(s.Spool, ahead, rs)
+	again(s.Spool, back, rs)
 	if got := readBody(t, s.Spool, load(t, s.Spool, ahead.ID)); got != "body of "+ahead.ID.String() {
 		t.Errorf("its body is %q", got)
+	}
+}
+
+func TestCountsOfBefore(t *testing.T) {
+	c := counts{Tally: tally{atHeld: 3}, Messages: 7, Unfinished: 2, Youngest: 1_800_000_000_000}
+	row := c.append(nil)
+	if got, err := decodeCounts(row); got != c || err != nil {
+		t.Errorf("%+v comes back as %+v, %v", c, got, err)
+	}
+	c.Youngest = 0
+	if got, err := decodeCounts(row[:len(row)-8]); got != c || err != nil {
+		t.Errorf("a row without the youngest id is read as %+v, %v; want %+v", got, err, c)
+	}
+	if _, err := decodeCounts(row[:len(row)-1]); err == nil {
+		t.Error("a row that ends early is read")
 	}
 }

@@ -21,7 +21,7 @@ import (
 //	p x class when id           the one timer of a message; class 0 waits for the dispatcher, 1 for retention
 //	p f seq                     the event feed
 //	p n                         first event number that is not reserved
-//	p h                         counts of what is stored
+//	p h                         counts of what is stored, and the time of the youngest id
 //	p a when                    queued messages that became due in that 10 s
 //	p c name                    cursor of a follower
 //	p l name                    low-water mark of a table

@@ -79,26 +79,8 @@ func (s *Spool) recover(r kv.Reader) error {
 		return err
 	}
 	s.fresh.floor = time.Now()
-	return s.lastTold(r)
-}
-
-// lastTold sees to it that no message of before is younger than what is fresh,
-// should the clock have been set back since.
-func (s *Spool) lastTold(r kv.Reader) error {
-	seq := s.feed.synced
-	b, err := r.Get(keyEvent(s.p, seq))
-	if errors.Is(err, kv.ErrNotFound) {
-		return nil // there is none
-	}
-	if err != nil {
-		return err
-	}
-	e, err := s.codec.event(seq, b)
-	if err != nil {
-		return err
-	}
-	if e.At.After(s.fresh.floor) {
-		s.fresh.floor = e.At
+	if youngest := millisTime(s.stats.now.Youngest); youngest.After(s.fresh.floor) {
+		s.fresh.floor = youngest // the clock was set back since
 	}
 	return nil
 }

@@ -300,6 +300,7 @@ func (t *tx) put(p *prepared) error {
 		}
 	}
 	t.delta.Messages++
+	t.delta.Youngest = max(t.delta.Youngest, p.id.Time().UnixMilli())
 	t.count(&h, &tally{}, &h.Tally)
 	return nil
 }

@@ -89,6 +89,7 @@ type counts struct {
 	Tally      tally
 	Messages   int64
 	Unfinished int64
+	Youngest   int64 // time of the youngest id that a message ever had, ms
 }
 
 func (c *counts) add(d *counts) {
@@ -97,6 +98,7 @@ func (c *counts) add(d *counts) {
 	}
 	c.Messages += d.Messages
 	c.Unfinished += d.Unfinished
+	c.Youngest = max(c.Youngest, d.Youngest)
 }
 
 func (c *counts) append(b []byte) []byte {
@@ -104,11 +106,13 @@ func (c *counts) append(b []byte) []byte {
 		b = binary.BigEndian.AppendUint64(b, uint64(n))
 	}
 	b = binary.BigEndian.AppendUint64(b, uint64(c.Messages))
-	return binary.BigEndian.AppendUint64(b, uint64(c.Unfinished))
+	b = binary.BigEndian.AppendUint64(b, uint64(c.Unfinished))
+	return binary.BigEndian.AppendUint64(b, uint64(c.Youngest))
 }
 
+// decodeCounts also reads rows of before they told of the youngest id.
 func decodeCounts(b []byte) (c counts, err error) {
-	if len(b) != 8*(atStates+2) {
+	if len(b) != 8*(atStates+2) && len(b) != 8*(atStates+3) {
 		return c, fmt.Errorf("spool: decode counts: %d octets", len(b))
 	}
 	at := func(i int) int64 { return int64(binary.BigEndian.Uint64(b[8*i:])) }
@@ -116,6 +120,9 @@ func decodeCounts(b []byte) (c counts, err error) {
 		c.Tally[i] = at(i)
 	}
 	c.Messages, c.Unfinished = at(atStates), at(atStates+1)
+	if len(b) > 8*(atStates+2) {
+		c.Youngest = at(atStates + 2)
+	}
 	return c, nil
 }
 

@@ -254,7 +254,7 @@ func TestFullDisk(t *testing.T) {
 func fillDisk(t *testing.T, dir string) {
 	s := open(t, dir, Options{SegmentSize: 1 << 20})
 	refs := map[int]blob.Ref{}
-	refused := 0
+	refused, bare := 0, 0
 	for n := range 3000 {
 		size := 100 + n*37%8000
 		if n%50 == 0 {
@@ -269,9 +269,12 @@ func fillDisk(t *testing.T, dir string) {
 			continue
 		}
 		refs[n] = ref
+		if s.write.out.bare {
+			bare++
+		}
 	}
-	if refused == 0 || len(refs) == 0 {
-		t.Fatalf("%d stored, %d refused", len(refs), refused)
+	if refused == 0 || len(refs) == 0 || bare == 0 {
+		t.Fatalf("%d stored, %d refused, %d stored where there was no room for zeros", len(refs), refused, bare)
 	}
 	var owners blobtest.Owners
 	for n, ref := range refs {
